@@ -102,13 +102,15 @@ class Engine:
     def __call__(self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The query's answer for these arguments."""
         assert not kwargs, "queries take positional arguments only: they are the key"
-        value: T = self._read(self._cell(query, args)).value  # type: ignore[arg-type]
+        value: T = self._read(self._cell(query, args)).value
         return value
 
-    def changed_at(self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs) -> int:
+    def changed_at(
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> int:
         """The revision in which the query's answer last became different (settles it first)."""
         assert not kwargs, "queries take positional arguments only: they are the key"
-        return self._read(self._cell(query, args)).changed  # type: ignore[arg-type]
+        return self._read(self._cell(query, args)).changed
 
     def collect(self, roots: Iterable[tuple[Callable[..., Any], tuple[Hashable, ...]]]) -> int:
         """Forgets every answer that no root reads, directly or not. Returns how many were forgotten.

@@ -20,7 +20,7 @@ class SpiffeId:
             raise ValueError(f"trust domain {self.trust_domain!r} may hold only a-z, 0-9, '.', '_' and '-'")
         for name, segment in (("namespace", self.namespace), ("service account", self.service_account)):
             if not _SEGMENT.fullmatch(segment) or segment in {".", ".."}:
-                raise ValueError(f"{name} {segment!r} cannot stand in a SPIFFE id: letters, digits, '.', '_', '-' only")
+                raise ValueError(f"{name} {segment!r}: a SPIFFE id takes letters, digits, '.', '_', '-' only")
 
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
