@@ -1,0 +1,50 @@
+# Every target prepares what it needs: a virtual environment, the locked Python packages, Debian packages.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml prepare.sh
+	@./prepare.sh $(VENV)
+	@touch $@
+
+.PHONY: help demo test check format lint types imports bench proto lock clean prepare
+prepare: $(READY)
+	@./prepare.sh --system
+
+demo: prepare ## Bookinfo on real parts, its ratings in MySQL on a VM (CHECK=1: unattended, asserts, exits)
+	@$(BIN)/isthmus demo bookinfo $(if $(CHECK),--check)
+
+test: prepare ## every test, real Envoy, MariaDB, nftables and network namespaces included
+	@$(BIN)/pytest -q $(ARGS)
+
+check: prepare format lint types imports test ## format, lint, types, import rules, tests
+
+format: $(READY)
+	@$(BIN)/ruff format --check -q src tests bench
+
+lint: $(READY)
+	@$(BIN)/ruff check -q src tests bench
+
+types: $(READY)
+	@$(BIN)/mypy
+
+imports: $(READY)
+	@$(BIN)/lint-imports
+
+bench: prepare ## the figures of docs/performance.md, as distributions
+	@$(BIN)/python -m bench
+
+proto: $(READY) ## src/isthmus/_pb from proto/
+	@$(BIN)/python proto/generate.py
+
+lock: $(READY) ## requirements.lock from pyproject.toml (needs uv)
+	uv pip compile -q pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 \
+	  --no-header --no-annotate -o requirements.lock
+
+clean: ## forget the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
