@@ -1,0 +1,271 @@
+"""A JSON document in Kubernetes' shape <-> `Object`, with every mistake in it told at once.
+
+document --decode--> Object, or problems with field paths
+Object   --encode--> document        Object --facts--> what the engine sees
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from isthmus.api.fields import fields, model_at, nearest, path, without_nulls
+from isthmus.api.kinds import KINDS, Kind, kind_by_type
+from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Problem
+
+M = TypeVar("M", bound=Model)
+
+
+class OwnerReference(Model):
+    """An object that this one belongs to: it is deleted with it."""
+
+    api_version: str
+    """API version of the owner."""
+    kind: str
+    """Kind of the owner."""
+    name: str
+    """Name of the owner."""
+    uid: str
+    """UID of the owner."""
+    controller: bool | None = None
+    """Whether the owner manages this object."""
+    block_owner_deletion: bool | None = None
+    """Kept for round trips with Kubernetes."""
+
+
+class Metadata(Model):
+    """Kubernetes ObjectMeta as documents spell it."""
+
+    name: str = ""
+    """Name, unique among the objects of the kind in the namespace."""
+    generate_name: str = ""
+    """Beginning of a name that the server completes, when `name` is left out."""
+    namespace: str = ""
+    """Namespace of the object."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """Words to select the object by."""
+    annotations: Mapping[str, str] = Field(default_factory=dict)
+    """Anything else that is noted about the object."""
+    owner_references: tuple[OwnerReference, ...] = ()
+    """Objects that this one belongs to."""
+    uid: str = ""
+    """Set by the server."""
+    resource_version: str = ""
+    """Set by the server; in an update it says which state the update is about."""
+    generation: int = 0
+    """Set by the server: counts the changes of the spec."""
+    creation_timestamp: str = ""
+    """Set by the server."""
+    deletion_timestamp: Any = None
+    """Read and dropped."""
+    deletion_grace_period_seconds: Any = None
+    """Read and dropped."""
+    finalizers: tuple[str, ...] = ()
+    """Read and dropped: deletion does not wait here."""
+    managed_fields: Any = None
+    """Read and dropped."""
+    self_link: Any = None
+    """Read and dropped."""
+
+
+def decode(document: Any, *, default_namespace: str = "default") -> tuple[Object | None, list[Problem]]:
+    """The object that a document spells, or None and every problem that it has."""
+    if not isinstance(document, Mapping):
+        return None, [Problem("", f"should be an object with apiVersion and kind, is {_seen(document)}")]
+    kind, problems = _kind(document)
+    if kind is None:
+        return None, problems
+    problems += _unknown_fields(document, kind)
+    metadata, metadata_problems = _parse(Metadata, document.get("metadata"), "metadata")
+    problems += metadata_problems
+    if kind.has_spec:
+        spec, spec_problems = _parse(kind.spec_model, document.get("spec"), "spec")
+    else:
+        known = fields(kind.spec_model)
+        body = {name: value for name, value in document.items() if name in known}
+        spec, spec_problems = _parse(kind.spec_model, body, "")
+    problems += spec_problems
+    status = document.get("status") or {}
+    if not isinstance(status, Mapping):
+        problems.append(Problem("status", f"should be an object, is {_seen(status)}"))
+    meta, meta_problems = _meta(metadata, kind, default_namespace) if metadata is not None else (None, [])
+    problems += meta_problems
+    if problems or meta is None or spec is None:
+        return None, problems
+    return Object(Key(kind.kind, meta.namespace, meta.name), meta, spec, status), []
+
+
+def encode(obj: Object, api_version: str | None = None) -> dict[str, Any]:
+    """The document of an object, in the preferred version unless another is asked for."""
+    kind = KINDS[obj.key.kind]
+    spec = encode_spec(obj.spec)
+    document: dict[str, Any] = {
+        "apiVersion": api_version or kind.api_versions[0],
+        "kind": kind.kind,
+        "metadata": encode_metadata(obj.meta),
+    }
+    if kind.has_spec:
+        document["spec"] = spec
+    else:
+        document |= spec
+    if obj.status:
+        document["status"] = dict(obj.status)
+    return document
+
+
+def encode_spec(spec: Model) -> dict[str, Any]:
+    """The JSON of a spec: exactly the fields that were written, in the order of the model."""
+    written: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return written
+
+
+def encode_metadata(meta: ObjectMeta) -> dict[str, Any]:
+    """The JSON of an object's metadata, without what is not set."""
+    pairs: list[tuple[str, Any]] = [
+        ("name", meta.name),
+        ("namespace", meta.namespace),
+        ("uid", meta.uid),
+        ("resourceVersion", str(meta.resource_version) if meta.resource_version else ""),
+        ("generation", meta.generation),
+        ("creationTimestamp", meta.creation_timestamp),
+        ("labels", dict(meta.labels)),
+        ("annotations", dict(meta.annotations)),
+        ("ownerReferences", [dict(reference) for reference in meta.owner_references]),
+    ]
+    return {name: value for name, value in pairs if value}
+
+
+def facts(obj: Object) -> Fact:
+    """What the engine sees of an object."""
+    return Fact(obj.key, obj.meta.labels, obj.meta.annotations, obj.meta.creation_timestamp, obj.spec)
+
+
+def _kind(document: Mapping[str, Any]) -> tuple[Kind | None, list[Problem]]:
+    problems = []
+    for field in ("apiVersion", "kind"):
+        value = document.get(field)
+        if value is None or value == "":
+            problems.append(Problem(field, "required field is missing"))
+        elif not isinstance(value, str):
+            problems.append(Problem(field, f"should be a string, is {_seen(value)}"))
+    if problems:
+        return None, problems
+    api_version, name = document["apiVersion"], document["kind"]
+    kind = kind_by_type(api_version, name)
+    if kind is not None:
+        return kind, []
+    if name in KINDS:
+        served = ", ".join(KINDS[name].api_versions)
+        return None, [Problem("apiVersion", f"{name} is not served as {api_version}", f"use {served}")]
+    hint = nearest(name, KINDS) or f"kinds are {', '.join(KINDS)}"
+    return None, [Problem("kind", f"{name} of {api_version} is not a kind that is served here", hint)]
+
+
+def _unknown_fields(document: Mapping[str, Any], kind: Kind) -> list[Problem]:
+    known = {"apiVersion", "kind", "metadata", "status"}
+    known |= {"spec"} if kind.has_spec else set(fields(kind.spec_model))
+    return [
+        Problem(str(name), "unknown field", nearest(str(name), known))
+        for name in document
+        if name not in known
+    ]
+
+
+def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Problem]]:
+    value = {} if value is None else value
+    try:
+        text = json.dumps(without_nulls(value, model), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return None, [Problem(prefix, f"cannot be written as JSON: {error}")]
+    try:
+        return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
+    except ValidationError as error:
+        return None, list(_problems(model, error, prefix))
+
+
+def _problems(model: type[Model], error: ValidationError, prefix: str) -> Iterable[Problem]:
+    for mistake in error.errors(include_url=False):
+        location = mistake["loc"]
+        if location and location[-1] == "[key]":
+            location = location[:-1]
+        text, hint = _said(mistake["type"], mistake["msg"], mistake["input"], mistake.get("ctx", {}))
+        if mistake["type"] == "extra_forbidden":
+            parent = model_at(model, location[:-1])
+            hint = nearest(str(location[-1]), fields(parent)) if parent else ""
+        yield Problem(path(prefix, location), text, hint)
+
+
+_WANTED = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "mapping_type": "a map",
+    "dict_type": "a map",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_LIMITS = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
+
+
+def _said(kind: str, message: str, seen: Any, context: Mapping[str, Any]) -> tuple[str, str]:
+    if kind == "extra_forbidden":
+        return "unknown field", ""
+    if kind == "missing":
+        return "required field is missing", ""
+    if kind in _WANTED:
+        quoted = kind == "string_type" and isinstance(seen, bool | int | float)
+        return f"should be {_WANTED[kind]}, is {_seen(seen)}", "put it in quotes" if quoted else ""
+    if kind in _LIMITS:
+        word, bound = _LIMITS[kind]
+        return f"should be {word} {context[bound]}, is {_seen(seen)}", ""
+    if kind == "literal_error":
+        wanted = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        return f"should be one of {', '.join(wanted)}, is {_seen(seen)}", nearest(str(seen), wanted)
+    if kind == "value_error":
+        return str(context["error"]), ""
+    return f"{message[:1].lower()}{message[1:]}, is {_seen(seen)}", ""
+
+
+def _seen(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int | float) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[ObjectMeta | None, list[Problem]]:
+    problems = []
+    if not metadata.name:
+        problems.append(Problem("metadata.name", "required field is missing"))
+    if metadata.namespace and not kind.namespaced:
+        problems.append(
+            Problem("metadata.namespace", f"a {kind.kind} stands in no namespace", "leave it out")
+        )
+    version = metadata.resource_version
+    if version and not (version.isascii() and version.isdigit() and len(version) < 19):
+        problems.append(
+            Problem("metadata.resourceVersion", f"should be a version of ours, is {_seen(version)}")
+        )
+    if problems:
+        return None, problems
+    return ObjectMeta(
+        name=metadata.name,
+        namespace=(metadata.namespace or default_namespace) if kind.namespaced else "",
+        uid=metadata.uid,
+        resource_version=int(version or 0),
+        generation=metadata.generation,
+        creation_timestamp=metadata.creation_timestamp,
+        labels=metadata.labels,
+        annotations=metadata.annotations,
+        owner_references=tuple(
+            reference.model_dump(by_alias=True, exclude_unset=True) for reference in metadata.owner_references
+        ),
+    ), []
