@@ -1,0 +1,26 @@
+"""Time and chance, named once: what the loops of the product wait by.
+
+Functions that decide take the time as an argument; only the owners of loops look at a clock.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+
+def rfc3339(seconds: float | None = None) -> str:
+    """A moment (seconds since the epoch; now when left out) as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
+    moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def backoff(base_s: float, cap_s: float, chance: Callable[[], float] = random.random) -> Iterator[float]:
+    """Endless waits between attempts: doubling from `base_s` to `cap_s`, each between half and all of it.
+
+    Jitter keeps a thousand VMs from knocking at the same moment when their control plane comes back.
+    """
+    wait = base_s
+    while True:
+        yield wait * (0.5 + chance() / 2)
+        wait = min(wait * 2, cap_s)
