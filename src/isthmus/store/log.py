@@ -45,7 +45,7 @@ class WatchLog:
         while not self._closed:
             if position < self._known_since:
                 raise Expired(
-                    f"changes after revision {position} are forgotten; known are those after {self._known_since}"
+                    f"changes after {position} are forgotten; known are those after {self._known_since}"
                 )
             # taken before reading: a publication between reading and waiting is not missed
             published = self._published
