@@ -68,7 +68,7 @@ class Stub:
     def reply(
         self, packet: bytes, to: Any, transport: asyncio.DatagramTransport, group: asyncio.TaskGroup
     ) -> None:
-        """Answers one packet in a task of its own; drops it when there are too many, as a full buffer would."""
+        """Answers one packet in a task of its own; drops it when there are too many at work."""
         if len(self._work) < _MOST_QUERIES:
             task = group.create_task(self._reply(packet, to, transport))
             self._work.add(task)

@@ -1,0 +1,200 @@
+"""A join token -> this VM's certificate and bootstrap, from the one server whose key the token pins.
+
+connect to every address at once ──▶ TLS ──▶ is it the pinned key? ──▶ only now: secret and CSR ──▶ answer
+"""
+
+import contextlib
+import http.client
+import ipaddress
+import json
+import platform
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+
+from isthmus.agent.membership import Credentials, Membership
+from isthmus.agent.story import StepFailed
+from isthmus.clock import rfc3339
+from isthmus.identity import keys
+from isthmus.identity.jointoken import Token, split_address
+
+PATH = "/isthmus.dev/v1/enrol"
+_CONNECT_S, _ANSWER_S = 3.0, 15.0
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+class WrongKey(Exception):
+    """A server answered that is not the one the token was made by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knocked:
+    """An open connection to the right server, over which nothing has been said yet."""
+
+    address: str
+    connection: ssl.SSLSocket
+
+    @property
+    def own_address(self) -> str:
+        """The address of this VM that leads to the server: how the mesh will know the VM."""
+        return str(self.connection.getsockname()[0]).partition("%")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What enrolment gave this VM."""
+
+    membership: Membership
+    credentials: Credentials
+    bootstrap: Mapping[str, Any]
+
+
+def knock(token: Token) -> Knocked:
+    """Connects to whichever address of the token answers first and has the pinned key; sends nothing."""
+    failures: dict[str, Exception] = {}
+    pool = ThreadPoolExecutor(len(token.addresses))
+    try:
+        tries = {pool.submit(_connect, address, token.pin): address for address in token.addresses}
+        for done in as_completed(tries):
+            try:
+                return Knocked(tries[done], done.result())
+            except (OSError, WrongKey) as error:
+                failures[tries[done]] = error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    told = "; ".join(f"{address}: {failures[address]}" for address in token.addresses)
+    if any(isinstance(error, WrongKey) for error in failures.values()):
+        raise StepFailed(
+            "preflight",
+            f"the server's key is not the one that the token pins ({told}); nothing was sent to it",
+            "is the token of another control plane, or was this one set up anew? create a new token there; "
+            "otherwise somebody stands in between",
+        )
+    raise StepFailed(
+        "preflight",
+        f"no way to the control plane ({told})",
+        "is it running, does a firewall let this VM through to these addresses?",
+    )
+
+
+def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrolled:
+    """Shows the secret and the signing request, and checks what comes back."""
+    from isthmus.agent.renewal import check
+
+    key = _private_key(key_pem)
+    request = {
+        "token": token.id,
+        "secret": token.secret.hex(),
+        "csr": keys.request_pem(key),
+        "addresses": [address],
+        "hostname": platform.node(),
+        "time": rfc3339(),
+    }
+    answer = _post(knocked, request)
+    try:
+        credentials = Credentials(key_pem, answer["chain"].encode(), answer["roots"].encode())
+        membership = Membership(
+            namespace=answer["namespace"],
+            workload=answer["workload"],
+            spiffe_id=answer["spiffe_id"],
+            address=address,
+            doors=tuple(answer["ads"]),
+            token_id=token.id,
+        )
+        check(credentials, membership.spiffe_id, keys.pin(key.public_key()))
+        bootstrap = answer["bootstrap"]
+        bootstrap = json.loads(bootstrap) if isinstance(bootstrap, str) else bootstrap
+    except (KeyError, TypeError, ValueError) as error:
+        raise StepFailed(
+            "enrol",
+            f"the control plane's answer makes no sense: {error!r}",
+            "is it of another version of Isthmus?",
+        ) from None
+    return Enrolled(membership, credentials, bootstrap)
+
+
+def own_address(knocked: Knocked, asked: str | None) -> str:
+    """The address under which the mesh reaches this VM: the one asked for, else the one that leads out."""
+    if asked is not None:
+        try:
+            return str(ipaddress.ip_address(asked))
+        except ValueError:
+            hint = "give the VM's own address, such as --address 10.0.0.7"
+            raise StepFailed("preflight", f"--address {asked!r} is not an IP address", hint) from None
+    found = ipaddress.ip_address(knocked.own_address)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    for candidate in (str(mapped or found), *_routed()):
+        if not ipaddress.ip_address(candidate).is_loopback:
+            return candidate
+    raise StepFailed(
+        "preflight",
+        "this VM has no address but the loopback's",
+        "give the one that others reach: --address IP",
+    )
+
+
+def _routed() -> Iterator[str]:
+    """Addresses that the kernel would send from; nothing is sent to find out (documentation ranges)."""
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            yield str(probe.getsockname()[0])
+
+
+def _connect(address: str, pin: bytes) -> ssl.SSLSocket:
+    host, port = split_address(address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # the pin is stricter than any name or chain: exactly this key
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = socket.create_connection((host, port), _CONNECT_S)
+    try:
+        connection = context.wrap_socket(plain, server_hostname=host)
+    except OSError as error:
+        plain.close()
+        raise OSError(f"no TLS there: {error}") from None
+    shown = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"").public_key()
+    if not isinstance(shown, keys.PublicKey) or keys.pin(shown) != pin:
+        connection.close()
+        raise WrongKey("it has another key")
+    return connection
+
+
+def _post(knocked: Knocked, request: Mapping[str, Any]) -> dict[str, Any]:
+    knocked.connection.settimeout(_ANSWER_S)
+    host, port = split_address(knocked.address)
+    connection = http.client.HTTPConnection(host, port)
+    connection.sock = knocked.connection
+    try:
+        connection.request("POST", PATH, json.dumps(request), {"content-type": "application/json"})
+        response = connection.getresponse()
+        body = response.read(_MOST_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise StepFailed(
+            "enrol",
+            f"the control plane at {knocked.address} did not answer: {error or type(error).__name__}",
+            "run the same join again: the token stays good for this VM until it expires",
+        ) from None
+    finally:
+        connection.close()
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = {"error": f"HTTP {response.status} and no JSON"}
+    if response.status // 100 != 2:
+        error, hint = str(document.get("error", document)), str(document.get("hint") or "")
+        raise StepFailed("enrol", f"refused: {error}", hint or "the control plane's log says more")
+    return dict(document)
+
+
+def _private_key(pem: bytes) -> keys.PrivateKey:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    key = load_pem_private_key(pem, password=None)
+    assert isinstance(key, keys.PrivateKey)
+    return key

@@ -1,0 +1,118 @@
+"""Who this VM is in the mesh, on disk: what enrolment gave it, key, certificate, last good orders."""
+
+import base64
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from isthmus.agent import durable
+from isthmus.agent.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the control plane said when the VM enrolled, and the last host configuration that it sent."""
+
+    namespace: str
+    workload: str
+    """The WorkloadEntry's name."""
+    spiffe_id: str
+    address: str
+    doors: tuple[str, ...]
+    """Where the control plane's ADS door answers, as host:port."""
+    token_id: str
+    host_version: str = ""
+    host_config: bytes = b""
+    """The last good isthmus.agent.v1.HostConfig: a VM comes back with it while the control plane is away."""
+
+    @classmethod
+    def load(cls, paths: Paths) -> "Membership | None":
+        """The membership on disk; None when this VM never enrolled."""
+        try:
+            document: dict[str, Any] = json.loads(paths.agent.read_bytes())
+        except FileNotFoundError:
+            return None
+        document["doors"] = tuple(document["doors"])
+        document["host_config"] = base64.b64decode(document["host_config"])
+        return cls(**document)
+
+    def save(self, paths: Paths) -> None:
+        """Writes the membership so that a crash leaves the old or the new one."""
+        document = asdict(self) | {"host_config": base64.b64encode(self.host_config).decode()}
+        durable.write(paths.agent, json.dumps(document, indent=1).encode())
+
+    def with_host(self, version: str, body: bytes) -> Self:
+        """The same with newer orders."""
+        return replace(self, host_version=version, host_config=body)
+
+    @property
+    def name(self) -> str:
+        return f"{self.namespace}/{self.workload}"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Key, certificate chain and trust bundle, as PEM. The key never leaves this VM, nor any repr."""
+
+    key: bytes
+    chain: bytes
+    roots: bytes
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+    @classmethod
+    def load(cls, paths: Paths) -> Self:
+        """The credentials on disk, after finishing a replacement that a crash interrupted."""
+        finish_replacement(paths)
+        return cls(_key(paths).read_bytes(), _chain(paths).read_bytes(), _roots(paths).read_bytes())
+
+    def save(self, paths: Paths) -> None:
+        """Writes key, chain and roots so that a crash leaves all old or all new."""
+        whole = {name: base64.b64encode(value).decode() for name, value in asdict(self).items()}
+        durable.write(_next(paths), json.dumps(whole).encode())
+        finish_replacement(paths)
+
+
+def save_key(paths: Paths, pem: bytes) -> None:
+    """Keeps the new key before its certificate exists: a join that was cut short may use it again."""
+    durable.write(_key(paths), pem)
+
+
+def saved_key(paths: Paths) -> bytes | None:
+    """The key that an earlier join left."""
+    try:
+        return _key(paths).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def finish_replacement(paths: Paths) -> None:
+    """Three files cannot be replaced in one step: this one file holds all three until they are."""
+    try:
+        whole = {
+            name: base64.b64decode(value) for name, value in json.loads(_next(paths).read_bytes()).items()
+        }
+    except FileNotFoundError:
+        return
+    durable.write(_roots(paths), whole["roots"])
+    durable.write(_chain(paths), whole["chain"])
+    durable.write(_key(paths), whole["key"])
+    _next(paths).unlink()
+
+
+def _key(paths: Paths) -> Path:
+    return paths.state / "key.pem"
+
+
+def _chain(paths: Paths) -> Path:
+    return paths.state / "chain.pem"
+
+
+def _roots(paths: Paths) -> Path:
+    return paths.state / "roots.pem"
+
+
+def _next(paths: Paths) -> Path:
+    return paths.state / "next-credentials.json"

@@ -1,0 +1,283 @@
+"""A membership on disk -> a working sidecar: SDS, Envoy, orders, DNS, capture, renewal, in one owner.
+
+credentials ─▶ SDS ─▶ Envoy live ─┐
+ADS stream ─▶ orders ─────────────┴▶ capture ─▶ stub, resolv.conf ─▶ proof out, proof in ─▶ commit
+                                                                                (a join) │
+then, until told to stop: carry out new orders, renew, restart Envoy, repair what others undid
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+
+from isthmus.agent import capture, envoy, nft, orders, processes, proof, renewal, resolver, sds, systemd
+from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
+from isthmus.agent.changes import Directory, EditedFile, NftTable, ReplacedLink, Unit
+from isthmus.agent.dns import NameTable
+from isthmus.agent.journal import Journal
+from isthmus.agent.membership import Credentials, Membership
+from isthmus.agent.orders import Desk, Orders
+from isthmus.agent.paths import ENVOY_UID, Paths
+from isthmus.agent.story import Say, StepFailed
+from isthmus.agent.stub import Stub
+from isthmus.clock import backoff
+
+_LOG = logging.getLogger("isthmus.agent")
+_ENVOY_S, _ORDERS_S, _PROOF_S = 15.0, 10.0, 10.0
+_REPAIR_S = 5.0
+_DRAIN_S = 2.0
+_STEADY_S = 30.0
+"""An Envoy that ran this long did not fail at start."""
+
+
+class Stopped(Exception):
+    """Somebody asked the agent to stop."""
+
+
+async def run(paths: Paths, journal: Journal, say: Say, *, drain_s: float = _DRAIN_S) -> None:
+    """Runs the sidecar until SIGTERM or SIGINT, then stops it; the registration is kept.
+
+    While the join is not committed, any failure raises StepFailed, with everything still on the journal.
+    """
+    stop = asyncio.Event()
+    with _signals(stop):
+        sidecar = await _Sidecar.prepare(paths, journal, say)
+        try:
+            await _until(stop, sidecar.work())
+        except Stopped:
+            if not journal.joined:
+                raise StepFailed("join", "interrupted", "run it again when you like") from None
+        await sidecar.stop(drain_s)
+
+
+def take_back(journal: Journal) -> list[str]:
+    """Takes back all that a run changed, but not that the VM is a member."""
+    return journal.undo(Unit)
+
+
+class _Sidecar:
+    """The parts of one run, and their order."""
+
+    def __init__(self, paths: Paths, journal: Journal, say: Say, desk: Desk, secrets: sds.Secrets) -> None:
+        self._paths, self._journal, self._say = paths, journal, say
+        self._desk, self._secrets = desk, secrets
+        self._stub = Stub()
+        self._envoy: envoy.Envoy | None = None
+
+    @classmethod
+    async def prepare(cls, paths: Paths, journal: Journal, say: Say) -> "_Sidecar":
+        """Reads the membership and makes the run directory."""
+        membership = Membership.load(paths)
+        if membership is None:
+            raise StepFailed("agent", "this VM has not joined a mesh", "join it: isthmus join TOKEN")
+        adopted = envoy.adopt(paths, journal)
+        if adopted is None:
+            # no Envoy behind the redirections of a dead run: nobody would answer
+            journal.undo(Unit, Directory)
+        _make_run_directory(paths, journal)
+        processes.write_pid(paths.agent_pid, os.getpid())
+        sidecar = cls(paths, journal, say, Desk(membership, paths), sds.Secrets(Credentials.load(paths)))
+        sidecar._envoy = adopted
+        return sidecar
+
+    async def work(self) -> None:
+        """Comes up, proves itself when this is a join, then serves for ever."""
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._serving())
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            group.create_task(orders.follow(self._desk, self._secrets, self._paths))
+            await self._come_up()
+            group.create_task(self._keep_envoy())
+            group.create_task(self._carry_out())
+            group.create_task(self._repair())
+            group.create_task(renewal.keep_fresh(self._desk.membership, self._secrets, self._paths))
+            if not self._journal.joined:
+                await self._prove()
+                self._journal.commit()
+            systemd.notify("READY=1", f"STATUS=in the mesh as {self._desk.membership.spiffe_id}")
+            self._say("joined", f"{self._desk.membership.name} is in the mesh")
+
+    async def stop(self, drain_s: float) -> None:
+        """Programs go round Envoy first; only then is it drained and ended."""
+        systemd.notify("STOPPING=1")
+        resolver.uninstall(self._journal, self._paths)
+        capture.uninstall(self._journal)
+        if self._envoy is not None:
+            await envoy.stop(self._paths, self._envoy, drain_s=drain_s)
+        take_back(self._journal)
+
+    @contextlib.asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        try:
+            async with sds.serving(self._secrets, self._paths), self._stub.serving():
+                yield
+        except OSError as error:
+            raise StepFailed("dns", f"the stub cannot listen: {error}", "what holds that address?") from None
+
+    async def _come_up(self) -> None:
+        began = asyncio.get_running_loop().time()
+        adopted = self._envoy is not None
+        if self._envoy is None:
+            self._envoy = await self._start()
+        # without a control plane a rebooted VM waits here, uncaptured, instead of redirecting into nothing
+        limit = None if self._journal.joined else _ENVOY_S
+        try:
+            async with asyncio.timeout(limit):
+                await envoy.live(self._paths, self._envoy)
+                version = await envoy.version(self._paths)
+                took = asyncio.get_running_loop().time() - began
+                how = "still running" if adopted else f"live in {took:.1f} s"
+                self._say("envoy", f"{version} {how}, process {self._envoy.id.pid}")
+                await envoy.listening(self._envoy, self._paths, OUTBOUND_PORT, INBOUND_PORT)
+        except envoy.EnvoyFailed as error:
+            raise StepFailed("envoy", str(error), "its whole log was shown above if it was short") from None
+        except TimeoutError:
+            raise StepFailed(
+                "envoy",
+                f"Envoy got no listeners in {_ENVOY_S:.0f} s; its last words: {envoy.last_words(self._paths)}",
+                f"can this VM reach the control plane's ADS door {', '.join(self._desk.membership.doors)}?",
+            ) from None
+        await self._first_orders()
+
+    async def _start(self) -> envoy.Envoy:
+        try:
+            return await asyncio.to_thread(envoy.start, self._paths, self._journal)
+        except envoy.EnvoyFailed as error:
+            raise StepFailed(
+                "envoy", str(error), "run the binary with --version: does it work at all?"
+            ) from None
+
+    async def _first_orders(self) -> None:
+        try:
+            async with asyncio.timeout(None if self._journal.joined else _ORDERS_S):
+                await self._desk.arrived.wait()
+        except TimeoutError:
+            raise StepFailed(
+                "orders",
+                f"the control plane sent no host configuration in {_ORDERS_S:.0f} s; "
+                f"{self._desk.refusal or 'the stream is open'}",
+                "the control plane's log says more",
+            ) from None
+        assert self._desk.orders is not None
+        await self._apply(self._desk.orders)
+
+    async def _apply(self, wanted: Orders) -> None:
+        """Makes the host as ordered: capture first, names after, so that no name leads past Envoy."""
+        try:
+            if await asyncio.to_thread(capture.installed) != wanted.capture or not self._recorded(NftTable):
+                await asyncio.to_thread(capture.install, self._journal, wanted.capture)
+                self._say("capture", str(wanted.capture))
+        except nft.NftFailed as error:
+            raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
+        first = not self._recorded(EditedFile, ReplacedLink) or not resolver.stands(self._paths)
+        try:
+            found = await asyncio.to_thread(resolver.install, self._journal, self._paths)
+        except OSError as error:
+            hint = f"is {self._paths.resolv_conf} writable (chattr -i)?"
+            raise StepFailed("dns", f"{self._paths.resolv_conf}: {error}", hint) from None
+        self._stub.servers = found.servers
+        self._stub.table = NameTable.of(wanted.names, found.search)
+        if first:
+            self._say(
+                "dns", f"{len(wanted.names)} mesh names here, all others from {', '.join(found.servers)}"
+            )
+
+    async def _prove(self) -> None:
+        membership = self._desk.membership
+        wanted = self._desk.orders
+        assert wanted is not None
+        # one after the other: if neither works, the outbound failure is the one that explains more
+        self._say("proof out", await proof.outbound(membership, _PROOF_S))
+        ports = wanted.capture.inbound_ports
+        self._say("proof in", await proof.inbound(membership, self._secrets.credentials, ports, _PROOF_S))
+
+    async def _keep_envoy(self) -> None:
+        waits = backoff(0.1, 10)
+        while True:
+            assert self._envoy is not None
+            began = asyncio.get_running_loop().time()
+            await envoy.wait_end(self._envoy)
+            if not self._journal.joined:
+                raise StepFailed("envoy", f"Envoy ended: {envoy.last_words(self._paths)}", "see its words")
+            _LOG.error("envoy ended words=%s", envoy.last_words(self._paths))
+            if asyncio.get_running_loop().time() - began > _STEADY_S:
+                waits = backoff(0.1, 10)
+            await asyncio.sleep(next(waits))
+            with contextlib.suppress(StepFailed):
+                self._envoy = await self._start()
+                _LOG.info("envoy started process=%d", self._envoy.id.pid)
+
+    async def _carry_out(self) -> None:
+        while True:
+            await self._desk.changed.wait()
+            self._desk.changed.clear()
+            await self._try_to_apply()
+
+    async def _repair(self) -> None:
+        """Puts back what others removed: a flushed ruleset, a resolv.conf that a DHCP client rewrote."""
+        while True:
+            await asyncio.sleep(_REPAIR_S)
+            await self._try_to_apply()
+            envoy.keep_log_small(self._paths)
+
+    async def _try_to_apply(self) -> None:
+        wanted = self._desk.orders
+        assert wanted is not None
+        try:
+            await self._apply(wanted)
+        except StepFailed as error:
+            if not self._journal.joined:
+                raise
+            _LOG.error("orders not carried out step=%s reason=%s", error.step, error.why)
+
+    def _recorded(self, *kinds: type[object]) -> bool:
+        return any(isinstance(change, kinds) for change in self._journal.changes)
+
+
+def _make_run_directory(paths: Paths, journal: Journal) -> None:
+    known = {change.path for change in journal.changes if isinstance(change, Directory)}
+    if str(paths.run) not in known:
+        journal.record(Directory.of(paths.run))
+    paths.run.mkdir(parents=True, exist_ok=True)
+    # Envoy makes its admin socket in it; sticky, so that it cannot touch our files there
+    os.chown(paths.run, 0, ENVOY_UID)
+    paths.run.chmod(0o1775)
+
+
+async def _until(stop: asyncio.Event, work: object) -> None:
+    """Runs the work; raises Stopped when the event comes first, and the work's own first failure bare."""
+    assert asyncio.iscoroutine(work)
+
+    async def watch() -> None:
+        await stop.wait()
+        raise Stopped
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch())
+            group.create_task(work)
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        # being told to stop explains whatever else broke on the way down
+        stopped = [each for each in error.exceptions if isinstance(each, Stopped)]
+        error = stopped[0] if stopped else error.exceptions[0]
+    return error
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
