@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 
 def rfc3339(seconds: float | None = None) -> str:
-    """A moment (seconds since the epoch; now when left out) as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
+    """A moment (seconds since the epoch; default now) as Kubernetes writes it: RFC 3339, UTC."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -9,8 +9,8 @@ Nothing here touches the network or a clock. Which type may send when is decided
 Rules that are easy to lose:
 - The first request of a stream tells what the client holds, and is believed: nothing is sent again.
   A name subscribed later is always answered, even when the client has it: Envoy waits for the answer.
-- A NACK of several resources says nothing about each, and Envoy forgets the versions of all of them. They are
-  sent again one by one, so that the good ones are ACKed; a refusal of a lone resource is final for its version.
+- A NACK of several resources says nothing about each, and Envoy forgets the versions of all of them. They
+  are sent again one by one, so that the good ones are ACKed; of a lone resource it is final for its version.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,11 +44,13 @@ class Refusal:
     version: str
     text: str
     sources: tuple[Key, ...] = ()
+    kept: bool = False
+    """Whether the client serves an earlier version of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What outlives a stream: refusals, and names of refused responses that the client may hold unknown to us."""
+    """What outlives a stream: refusals, and the suspects, names that the client may hold unknown to us."""
 
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     suspects: frozenset[str] = frozenset()
@@ -78,8 +80,10 @@ class Watch:
         self.held: dict[str, str] = {}
         self.fresh: dict[str, int] = {}
         self.gone: dict[str, int] = {}
+        self.missing: dict[str, int] = {}
+        """Names the client asks for, does not hold, and that do not exist: it waits to be told."""
         self.expected: dict[str, tuple[int, float]] = {}
-        """Wanted names that the client has not asked for yet: since which revision, and when they appeared."""
+        """Wanted names that the client has not asked for yet: due since which revision, seen when."""
         self.greeting_due = False
         """The client waits for a response, be it an empty one."""
         self.refused: dict[str, Refusal] = {}
@@ -91,7 +95,7 @@ class Watch:
         self._nonces = 0
 
     def offer(self, want: Manifest, differing: Iterable[str], revision: int, now: float) -> None:
-        """Takes what the proxy should hold from `revision` on; `differing` are the names that changed in it."""
+        """Takes what the proxy should hold from `revision` on; `differing` are the names that changed."""
         self.want = want
         if self.offered:
             names: Iterable[str] = differing
@@ -124,9 +128,16 @@ class Watch:
 
     def send_gone(self, now: float) -> Push:
         """The response that takes away everything that should not be there."""
-        removed = tuple(sorted(self.gone))
-        since = min(self.gone.values())
-        self.gone.clear()
+        return self._take_away(self.gone, now)
+
+    def send_missing(self, now: float) -> Push:
+        """The response that says which of the names asked for do not exist."""
+        return self._take_away(self.missing, now)
+
+    def _take_away(self, names: dict[str, int], now: float) -> Push:
+        removed = tuple(sorted(names))
+        since = min(names.values())
+        names.clear()
         for name in removed:
             self.held.pop(name, None)
             self._owed.discard(name)
@@ -222,7 +233,9 @@ class Watch:
                 self._alone.discard(name)
                 self._suspects.discard(name)
                 if wanted is not None and wanted.version == version and self._covers(name):
-                    self.refused[name] = Refusal(self.type_url, name, version, error, wanted.sources)
+                    self.refused[name] = Refusal(
+                        self.type_url, name, version, error, wanted.sources, before is not None
+                    )
             elif self._covers(name):
                 self._alone.add(name)
                 self._suspects.add(name)
@@ -238,8 +251,7 @@ class Watch:
             del self.refused[name]
             refusal = None
         if not self._covers(name):
-            self.fresh.pop(name, None)
-            self.gone.pop(name, None)
+            self._forget(name)
             if wanted is None:
                 self.expected.pop(name, None)
             else:
@@ -249,15 +261,19 @@ class Watch:
             since = min(since, self.expected.pop(name)[0])
         owed = name in self._owed
         if wanted is None:
-            self.fresh.pop(name, None)
-            if owed or name in self.held:
-                self.gone.setdefault(name, since)
-            return
-        self.gone.pop(name, None)
-        if owed or (refusal is None and self.held.get(name) != wanted.version):
-            self.fresh.setdefault(name, since)
+            due = self.gone if name in self.held or name in self._suspects else self.missing if owed else None
+        elif owed or (refusal is None and self.held.get(name) != wanted.version):
+            due = self.fresh
         else:
-            self.fresh.pop(name, None)
+            due = None
+        since = min(since, due.get(name, since)) if due is not None else since
+        self._forget(name)
+        if due is not None:
+            due[name] = since
+
+    def _forget(self, name: str) -> None:
+        for due in (self.fresh, self.gone, self.missing):
+            due.pop(name, None)
 
     def _covers(self, name: str) -> bool:
         return self.asked and (self.wildcard or name in self.names)

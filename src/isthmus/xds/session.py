@@ -1,14 +1,14 @@
 """All types of one stream, in the order in which a running Envoy can take them: make before break.
 
-    additions   clusters -> endpoints -> listeners -> routes     each waits until the earlier ones are answered
-    removals    listeners -> routes -> clusters -> endpoints     when every addition is answered
+    additions   clusters -> endpoints -> listeners -> routes    each waits until the earlier are answered
+    removals    listeners -> routes -> clusters -> endpoints    when every addition is answered
 
-- Envoy answers a cluster response only when its clusters are warm, and warming needs their endpoints, so endpoints
-  do not wait for that answer; only those of a cluster that is itself not sent yet do: a changed cluster warms with
-  what comes *after* it, and takes `initial_fetch_timeout` long otherwise.
+- Envoy answers a cluster response only when its clusters are warm, and warming needs their endpoints, so
+  endpoints do not wait for that answer. Only those of a cluster that is itself not sent yet do: a changed
+  cluster warms with what comes *after* it, and takes `initial_fetch_timeout` long otherwise.
 - Every wait ends after `patience_s`: a cluster that never warms must not hold back the routes of the others.
-- While a listener or route is refused, the proxy serves its last good version, which may name clusters that are
-  wanted no more: clusters and endpoints are not taken away until the refusal is settled.
+- While a listener or route is refused, the proxy serves its last good version, which may name clusters that
+  are wanted no more: clusters and endpoints are not taken away until the refusal is settled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,11 +70,16 @@ class Session:
         """Everything that may be written now, in the order in which it must be written."""
         pushes: list[Push] = []
         for watch in self.watches.values():
-            if watch.offered and (watch.fresh or watch.greeting_due) and self._may_add(watch, now):
+            if watch.missing:
+                pushes.append(watch.send_missing(now))
+            if not watch.offered or not (watch.fresh or watch.greeting_due):
+                self._waiting.pop(("add", watch.type_url), None)
+            elif self._may_add(watch, now):
                 pushes += watch.send_fresh(now, self._held_back(watch))
-        order = sorted(self.watches.values(), key=lambda watch: _removal_rank(watch.type_url))
-        for watch in order:
-            if watch.gone and self._may_remove(watch, now):
+        for watch in sorted(self.watches.values(), key=lambda watch: _removal_rank(watch.type_url)):
+            if not watch.gone:
+                self._waiting.pop(("remove", watch.type_url), None)
+            elif self._may_remove(watch, now):
                 pushes.append(watch.send_gone(now))
         return pushes
 
@@ -89,7 +94,7 @@ class Session:
         return min((time for time in times if time > now), default=None)
 
     def watermark(self, now: float) -> int:
-        """The last revision of which the client has everything, or has refused it. -1 before the first offer."""
+        """The last revision of which the client took or refused everything; -1 before the first offer."""
         revisions = [self.revision + 1]
         for watch in self.watches.values():
             if not watch.offered:

@@ -1,0 +1,181 @@
+"""Store -> engine: every object once, then every change, in batches.
+
+    start   list all kinds ----------------------------------> one commit
+    run     watch --> pending changes --(at once when idle,
+                                         then every 20 ms)---> commits
+
+The engine gets `("fact", kind, ns, name)`, `("names", kind, ns)`, `("namespaces", kind)`, and of a status
+only what configuration is made of: `("status", kind, ns, name)` with a ServiceEntry's addresses and a
+WorkloadEntry's conditions, without those that we write ourselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.api.codec import facts
+from isthmus.api.kinds import KINDS
+from isthmus.api.meta import Fact, Key, Object
+from isthmus.clock import backoff
+from isthmus.engine import Engine
+from isthmus.store.base import Event, Expired, Store, StoreError
+
+SPACING_S = 0.02
+"""From one commit to the next under load: changes in between are merged."""
+_OWN_CONDITIONS = frozenset({"Programmed", "Resolved"})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An object as the engine has it: which generation, since which of its revisions."""
+
+    uid: str
+    generation: int
+    revision: int
+
+
+class Feed:
+    """Keeps one engine equal to one store. `programmed` holds the objects that proxies are configured from."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        *,
+        on_commit: Callable[[], None] = lambda: None,
+        constants: Mapping[tuple[Hashable, ...], Any] | None = None,
+    ) -> None:
+        self.programmed: dict[Key, Committed] = {}
+        self._store = store
+        self._engine = engine
+        self._on_commit = on_commit
+        self._constants = dict(constants or {})
+        self._facts: dict[Key, Fact] = {}
+        self._names: dict[str, dict[str, set[str]]] = {kind: {} for kind in KINDS}
+        self._listed: dict[str, int] = {}
+        self._pending: dict[Key, Object | None] = {}
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Brings in everything there is, in one commit. Call it once, before `run`."""
+        await self._list_all()
+        self._commit()
+
+    async def run(self) -> None:
+        """Brings in every change, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
+            tasks.create_task(self._commit_batches())
+
+    async def _watch(self) -> None:
+        waits = backoff(0.1, 5.0)
+        whole = True
+        while True:
+            try:
+                if not whole:
+                    await self._list_all()
+                    self._wake.set()
+                async for event in self._store.watch(None, min(self._listed.values(), default=0)):
+                    self._take(event)
+                    waits = backoff(0.1, 5.0)
+            except Expired as error:
+                _log.warning("watch expired, listing again: %s", error)
+            except StoreError as error:
+                _log.warning("watch ended, trying again: %s", error)
+            whole = False
+            await asyncio.sleep(next(waits))
+
+    async def _commit_batches(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._commit()
+            await asyncio.sleep(SPACING_S)
+
+    async def _list_all(self) -> None:
+        present: set[Key] = set()
+        for kind in KINDS:
+            objects, revision = await self._store.list(kind)
+            self._listed[kind] = revision
+            self._pending.update({obj.key: obj for obj in objects})
+            present.update(obj.key for obj in objects)
+        self._pending.update(dict.fromkeys(self._facts.keys() - present))
+
+    def _take(self, event: Event) -> None:
+        key = event.object.key
+        if event.revision <= self._listed.get(key.kind, 0):
+            return  # already in what was listed, perhaps in a newer state
+        self._listed[key.kind] = event.revision
+        self._pending[key] = None if event.type == "DELETED" else event.object
+        self._wake.set()
+
+    def _commit(self) -> None:
+        """Commits what is pending, in one revision; nothing when it is only noise (our own status)."""
+        pending, self._pending = self._pending, {}
+        inputs: dict[tuple[Hashable, ...], Any] = dict(self._constants)
+        self._constants.clear()
+        changed: dict[Key, Object] = {}
+        members: set[tuple[str, str]] = set()
+        for key, obj in pending.items():
+            inputs.update(self._fact_inputs(key, obj))
+            known = self.programmed.get(key)
+            if obj is None:
+                members |= self._forget(key)
+                continue
+            if key not in self._facts:
+                members.add((key.kind, key.namespace))
+                self._names[key.kind].setdefault(key.namespace, set()).add(key.name)
+            fact = facts(obj)
+            told = known is not None and (known.uid, known.generation) == (obj.meta.uid, obj.meta.generation)
+            if KINDS[key.kind].programmed and not (told and fact == self._facts.get(key)):
+                changed[key] = obj
+            self._facts[key] = fact
+        inputs.update(self._membership_inputs(members))
+        if not any(self._engine.input(*args) != value for args, value in inputs.items()) and not changed:
+            return
+        revision = self._engine.commit(inputs)
+        for key, obj in changed.items():
+            self.programmed[key] = Committed(obj.meta.uid, obj.meta.generation, revision)
+        self._on_commit()
+
+    def _forget(self, key: Key) -> set[tuple[str, str]]:
+        if self._facts.pop(key, None) is None:
+            return set()
+        self.programmed.pop(key, None)
+        in_namespace = self._names[key.kind][key.namespace]
+        in_namespace.discard(key.name)
+        if not in_namespace:
+            del self._names[key.kind][key.namespace]
+        return {(key.kind, key.namespace)}
+
+    def _fact_inputs(self, key: Key, obj: Object | None) -> Iterable[tuple[tuple[Hashable, ...], Any]]:
+        where = (key.kind, key.namespace, key.name)
+        yield ("fact", *where), facts(obj) if obj else None
+        if key.kind in _STATUS_INPUTS:
+            yield ("status", *where), _STATUS_INPUTS[key.kind](obj.status) if obj else None
+
+    def _membership_inputs(
+        self, members: set[tuple[str, str]]
+    ) -> Iterable[tuple[tuple[Hashable, ...], tuple[str, ...] | None]]:
+        for kind, namespace in members:
+            yield ("names", kind, namespace), tuple(sorted(self._names[kind].get(namespace, ()))) or None
+            yield ("namespaces", kind), tuple(sorted(self._names[kind])) or None
+
+
+def _addresses(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return {"addresses": status["addresses"]} if status.get("addresses") else None
+
+
+def _observed_conditions(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    conditions = [c for c in status.get("conditions", ()) if c.get("type") not in _OWN_CONDITIONS]
+    return {"conditions": conditions} if conditions else None
+
+
+_STATUS_INPUTS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | None]] = {
+    "ServiceEntry": _addresses,
+    "WorkloadEntry": _observed_conditions,
+}

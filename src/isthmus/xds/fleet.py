@@ -1,0 +1,304 @@
+"""All streams: engine commits -> what each must be sent; its answers -> verdicts on objects.
+
+    committed()      wakes every stream
+    advance(stream)  asks the engine for the manifests of its workload, offers its session what differs, and
+                     returns the responses that may be written now
+    receive(stream)  takes a request; an answer may complete or refuse what an object asked for
+    judge()          the verdicts that changed since the last call
+
+All of it is synchronous and runs on one event loop: the engine has one owner and needs no lock.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from isthmus.api.meta import Key, Problem
+from isthmus.engine import Engine, Reader
+from isthmus.envoy.resource import Manifest, ProxyId
+from isthmus.xds.delta import Memory
+from isthmus.xds.node import Node
+from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session
+from isthmus.xds.verdicts import Answers, Committed, Verdict, judge, outweighs
+from isthmus.xds.wire import Frames, Request, response
+
+_log = logging.getLogger(__name__)
+
+ManifestQuery = Callable[[Reader, str, ProxyId], Manifest]
+ProblemsQuery = Callable[[Reader], Mapping[Key, tuple[Problem, ...]]]
+Registered = Callable[[ProxyId], str | None]
+"""The service account under which a workload is registered; None when it is not."""
+
+
+class Unregistered(Exception):
+    """The stream's workload has no WorkloadEntry, or one of another service account."""
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One open stream. Owned by the fleet; the transport holds it only to hand it back."""
+
+    node: Node
+    service_account: str
+    session: Session
+    wake: Callable[[], None]
+    opened_at: float
+    sent: Counter[str] = field(default_factory=Counter)
+    """Resources sent, by type."""
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    evaluated: int = -1
+    answers: Answers = field(default_factory=lambda: Answers("", -1))
+
+
+@dataclass(frozen=True, slots=True)
+class TypeState:
+    """How one type stands on one stream."""
+
+    subscribed: bool
+    wanted: int
+    held: int
+    in_flight: int
+    pending: int
+    refused: Mapping[str, str]
+    """The client's words by resource name."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """How one stream stands, for people."""
+
+    node: str
+    role: str
+    namespace: str
+    workload: str
+    connected_s: float
+    synced: bool
+    sent: Mapping[str, int]
+    types: Mapping[str, TypeState]
+
+
+class Fleet:
+    """All streams. `sent` counts resources by type, and `responses` messages, since the process started."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        manifest: ManifestQuery,
+        problems: ProblemsQuery,
+        objects: Mapping[Key, Committed],
+        registered: Registered,
+        now: Callable[[], float],
+    ) -> None:
+        self.sent: Counter[str] = Counter()
+        self.responses: Counter[str] = Counter()
+        self.failures = 0
+        """Queries that raised: bugs of ours, contained."""
+        self._engine = engine
+        self._manifest = manifest
+        self._problems = problems
+        self._objects = objects
+        self._registered = registered
+        self._now = now
+        self._frames = Frames()
+        self._streams: dict[Stream, None] = {}
+        self._memories: dict[str, dict[str, Memory]] = {}
+        self._differences: dict[tuple[int, int], tuple[Manifest, Manifest, Collection[str]]] = {}
+        self._published: dict[Key, Verdict] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._collect_at = 2000
+
+    def on_answer(self, listener: Callable[[], None]) -> None:
+        """Calls the listener whenever `judge` may have something new to say."""
+        self._listeners.append(listener)
+
+    def open(self, node: Node, service_account: str, wake: Callable[[], None]) -> Stream:
+        """Adds a stream; Unregistered when its workload may not have one."""
+        self._check(node, service_account)
+        types = PROXY_TYPES if node.role == "sidecar" else AGENT_TYPES
+        session = Session(types, memories=self._memories.get(node.id))
+        stream = Stream(node, service_account, session, wake, self._now(), answers=Answers(node.id, -1))
+        self._streams[stream] = None
+        self._changed()
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Takes a stream out; what its client refused is remembered for the next one."""
+        self._streams.pop(stream, None)
+        self._memories[stream.node.id] = stream.session.memories()
+        self._changed()
+
+    def committed(self) -> None:
+        """Tells every stream that the engine has a new revision."""
+        self._differences.clear()
+        for stream in self._streams:
+            stream.wake()
+        for node_id in [known for known in self._memories if not self._known(known)]:
+            del self._memories[node_id]
+        if len(self._engine) > self._collect_at:
+            self._collect()
+        self._changed()
+
+    def receive(self, stream: Stream, request: Request) -> None:
+        """Takes a request of the stream's client."""
+        self._evaluate(stream)  # the first request is compared with what the client should hold
+        before = set(stream.session.refusals())
+        stream.session.receive(request, self._now())
+        for refusal in stream.session.refusals():
+            if refusal not in before:
+                kind = refusal.type_url.rpartition(".")[2]
+                _log.warning("refused node=%s %s=%s: %s", stream.node.id, kind, refusal.name, refusal.text)
+        stream.wake()
+
+    def advance(self, stream: Stream) -> list[bytes]:
+        """The responses to write now, in order; Unregistered when the workload has left."""
+        self._evaluate(stream)
+        now = self._now()
+        messages = []
+        for push in stream.session.step(now):
+            stream.sent[push.type_url] += len(push.resources)
+            self.sent[push.type_url] += len(push.resources)
+            self.responses[push.type_url] += 1
+            frames = map(self._frames, push.resources)
+            messages.append(response(push.type_url, frames, push.removed, push.nonce))
+        self._heard(stream)
+        return messages
+
+    def wait_s(self, stream: Stream) -> float | None:
+        """How long `advance` may be left alone unless the stream is woken; None for ever."""
+        now = self._now()
+        at = stream.session.wake_at(now)
+        return None if at is None else at - now
+
+    def judge(self) -> dict[Key, Verdict]:
+        """The verdicts that changed since the last call."""
+        try:
+            problems = self._engine(self._problems)
+        except Exception:
+            self._failed("analysis")
+            problems = {}
+        verdicts = judge(self._objects, self._answers(), problems)
+        changed: dict[Key, Verdict] = {}
+        for key, verdict in verdicts.items():
+            old = self._published.get(key)
+            if old is not None and old.uid == verdict.uid:
+                if not outweighs(verdict, old.programmed.reason, old.generation):
+                    verdict = replace(verdict, programmed=old.programmed, strength=old.strength)
+                if verdict == old:
+                    continue
+            self._published[key] = changed[key] = verdict
+        for key in self._published.keys() - verdicts.keys():
+            del self._published[key]
+        return changed
+
+    def connected(self) -> list[StreamState]:
+        """How every open stream stands, by node."""
+        states = [self._state(stream) for stream in self._streams]
+        return sorted(states, key=lambda state: (state.namespace, state.workload, state.role))
+
+    def _check(self, node: Node, service_account: str) -> None:
+        registered = self._registered(node.proxy)
+        where = f"workload {node.proxy.namespace}/{node.proxy.workload}"
+        if registered is None:
+            raise Unregistered(f"{where} is not registered (left?): join again with a new token")
+        if registered != service_account:
+            raise Unregistered(
+                f"{where} is registered with another service account than this certificate's,"
+                f" {service_account!r}: join again with a new token"
+            )
+
+    def _evaluate(self, stream: Stream) -> None:
+        self._check(stream.node, stream.service_account)
+        revision, now = self._engine.revision, self._now()
+        if stream.evaluated == revision:
+            return
+        whole = True
+        for type_url in PROXY_TYPES if stream.node.role == "sidecar" else AGENT_TYPES:
+            old = stream.manifests.get(type_url)
+            try:
+                want = self._engine(self._manifest, type_url, stream.node.proxy)
+            except Exception:  # a bug of ours: the proxy keeps the last good, and the objects stay unanswered
+                self._failed(f"manifest type={type_url} node={stream.node.id}")
+                whole = False
+                continue
+            if want is not old:
+                stream.manifests[type_url] = want
+                differing = self._difference(old, want) if old is not None else ()
+                stream.session.offer(type_url, want, differing, revision, now)
+        stream.evaluated = revision
+        if whole:
+            stream.session.revision = revision
+
+    def _difference(self, old: Manifest, new: Manifest) -> Collection[str]:
+        """Names whose version differs; computed once for all streams that go from the one to the other."""
+        known = self._differences.get((id(old), id(new)))
+        if known is None:
+            names = [
+                name
+                for name, resource in new.items()
+                if (before := old.get(name)) is not resource
+                and (before is None or before.version != resource.version)
+            ]
+            names += [name for name in old if name not in new]
+            # the manifests are held along with the answer, so that their ids cannot be reused meanwhile
+            known = self._differences[id(old), id(new)] = (old, new, names)
+        return known[2]
+
+    def _heard(self, stream: Stream) -> None:
+        now = self._now()
+        session = stream.session
+        answers = Answers(stream.node.id, session.watermark(now), tuple(session.refusals()))
+        if answers != stream.answers:
+            stream.answers = answers
+            self._changed()
+
+    def _answers(self) -> list[Answers]:
+        """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet."""
+        newest = {stream.node.id: stream for stream in self._streams if stream.node.role == "sidecar"}
+        return [stream.answers for stream in newest.values()]
+
+    def _state(self, stream: Stream) -> StreamState:
+        return StreamState(
+            node=stream.node.id,
+            role=stream.node.role,
+            namespace=stream.node.proxy.namespace,
+            workload=stream.node.proxy.workload,
+            connected_s=self._now() - stream.opened_at,
+            synced=stream.answers.watermark >= self._engine.revision,
+            sent=dict(stream.sent),
+            types={
+                type_url: TypeState(
+                    subscribed=watch.asked,
+                    wanted=len(watch.want),
+                    held=len(watch.held),
+                    in_flight=len(watch.flights),
+                    pending=len(watch.fresh) + len(watch.gone),
+                    refused={name: refusal.text for name, refusal in watch.refused.items()},
+                )
+                for type_url, watch in stream.session.watches.items()
+            },
+        )
+
+    def _known(self, node_id: str) -> bool:
+        workload, _, namespace = node_id.split("~")[2].rpartition(".")
+        return self._registered(ProxyId(namespace, workload)) is not None
+
+    def _collect(self) -> None:
+        roots: list[tuple[Callable[..., object], tuple[str | ProxyId, ...]]] = [(self._problems, ())]
+        roots += [
+            (self._manifest, (type_url, stream.node.proxy))
+            for stream in self._streams
+            for type_url in stream.manifests
+        ]
+        self._engine.collect(roots)
+        self._frames.age()
+        self._collect_at = 2 * len(self._engine) + 2000
+
+    def _failed(self, what: str) -> None:
+        self.failures += 1
+        _log.exception("query failed: %s", what)
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
