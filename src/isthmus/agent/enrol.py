@@ -32,6 +32,10 @@ class WrongKey(Exception):
     """A server answered that is not the one the token was made by."""
 
 
+class NoAnswer(Exception):
+    """The connection broke after the request was sent: the server may or may not have enrolled this key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Knocked:
     """An open connection to the right server, over which nothing has been said yet."""
@@ -52,6 +56,15 @@ class Enrolled:
     membership: Membership
     credentials: Credentials
     bootstrap: Mapping[str, Any]
+
+    def bootstrap_json(self) -> bytes:
+        """The bootstrap as Envoy reads it."""
+        return json.dumps(self.bootstrap, indent=1).encode()
+
+    def until(self) -> str:
+        """When the certificate ends, in words."""
+        leaf = keys.certificates(self.credentials.chain.decode())[0]
+        return f"certificate until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def knock(token: Token) -> Knocked:
@@ -175,11 +188,8 @@ def _post(knocked: Knocked, request: Mapping[str, Any]) -> dict[str, Any]:
         response = connection.getresponse()
         body = response.read(_MOST_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        raise StepFailed(
-            "enrol",
-            f"the control plane at {knocked.address} did not answer: {error or type(error).__name__}",
-            "run the same join again: the token stays good for this VM until it expires",
-        ) from None
+        words = str(error) or type(error).__name__
+        raise NoAnswer(f"the control plane at {knocked.address} did not answer: {words}") from None
     finally:
         connection.close()
     try:
@@ -187,8 +197,8 @@ def _post(knocked: Knocked, request: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         document = {"error": f"HTTP {response.status} and no JSON"}
     if response.status // 100 != 2:
-        error, hint = str(document.get("error", document)), str(document.get("hint") or "")
-        raise StepFailed("enrol", f"refused: {error}", hint or "the control plane's log says more")
+        words, hint = str(document.get("error", document)), str(document.get("hint") or "")
+        raise StepFailed("enrol", f"refused: {words}", hint or "the control plane's log says more")
     return dict(document)
 
 

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from isthmus.agent import durable
+from isthmus.agent import durable, processes
 from isthmus.agent.changes import CannotUndo, Change, Directory, decode, encode, remove
 from isthmus.agent.paths import Paths
+from isthmus.agent.processes import ProcessId
 
 _VERSION = 1
 
@@ -41,7 +42,14 @@ class Journal:
     @classmethod
     def begin(cls, paths: Paths, *, mark: str, token_id: str) -> "Journal":
         """Makes the state directory with a journal in it: both are there, or neither."""
-        document = {"version": _VERSION, "mark": mark, "token": token_id, "phase": "joining", "changes": []}
+        document: dict[str, Any] = {
+            "version": _VERSION,
+            "mark": mark,
+            "token": token_id,
+            "phase": "joining",
+            "changes": [],
+        }
+        document["owner"] = str(processes.process(os.getpid()))
         with _locked(paths.state.parent):
             _discard(_staging(paths))
             if paths.state.is_dir():
@@ -81,6 +89,13 @@ class Journal:
         return str(self._document["token"])
 
     @property
+    def directory(self) -> Directory:
+        """The state directory as it was before."""
+        found = decode(self._document["directory"])
+        assert isinstance(found, Directory)
+        return found
+
+    @property
     def joined(self) -> bool:
         """Whether the join was proven and committed."""
         return bool(self._document["phase"] == "joined")
@@ -105,7 +120,7 @@ class Journal:
 
     def reopen(self) -> None:
         """The join starts anew in the same state directory."""
-        self._save(phase="joining")
+        self._save(phase="joining", owner=str(processes.process(os.getpid())))
 
     def undo(self, *keep: type[Change]) -> list[str]:
         """Takes every change back, newest first, but for the kinds to keep; says what was done.
@@ -135,8 +150,7 @@ class Journal:
 
     def remove(self) -> None:
         """Removes the state directory and with it the journal: the VM has nothing of ours any more."""
-        directory = decode(self._document["directory"])
-        assert isinstance(directory, Directory)
+        directory = self.directory
         with _locked(self._paths.state.parent):
             if directory.kept is None:
                 # one rename makes "joined" into "never joined"; what is left after a crash is rubbish by name
@@ -151,6 +165,10 @@ class Journal:
                 self._paths.journal.unlink()
                 durable.sync_directory(self._paths.state)
         self.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._lock < 0
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -179,6 +197,12 @@ def read(paths: Paths) -> dict[str, Any] | None:
             f"{paths.journal} was written by another version of Isthmus: leave with the version that joined"
         )
     return document
+
+
+def owner(paths: Paths) -> ProcessId | None:
+    """The living process that began the join, if it is still at it."""
+    document = read(paths)
+    return processes.parse_id(str(document.get("owner", ""))) if document else None
 
 
 def sweep(paths: Paths) -> None:

@@ -39,14 +39,22 @@ def process(pid: int) -> ProcessId | None:
     return None if state in "ZX" else ProcessId(pid, int(fields[18]))
 
 
+def parse_id(text: str) -> ProcessId | None:
+    """The living process that `str(ProcessId)` spelled."""
+    try:
+        pid, started = text.split()
+        named = ProcessId(int(pid), int(started))
+    except ValueError:
+        return None
+    return named if named.alive() else None
+
+
 def read_pid(path: Path) -> ProcessId | None:
     """The living process that a pid file of ours names."""
     try:
-        pid, started = path.read_text("ascii").split()
-        named = ProcessId(int(pid), int(started))
-    except (OSError, ValueError):
+        return parse_id(path.read_text("ascii"))
+    except (OSError, UnicodeDecodeError):
         return None
-    return named if named.alive() else None
 
 
 def write_pid(path: Path, pid: int) -> ProcessId:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Coroutine, Iterator
 
 from isthmus.agent import capture, envoy, nft, orders, processes, proof, renewal, resolver, sds, systemd
 from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
@@ -86,7 +86,12 @@ class _Sidecar:
     async def work(self) -> None:
         """Comes up, proves itself when this is a join, then serves for ever."""
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(self._serving())
+            await stack.enter_async_context(sds.serving(self._secrets, self._paths))
+            try:
+                await stack.enter_async_context(self._stub.serving())
+            except OSError as error:
+                hint = "what holds that address? `isthmus join` names it before it changes anything"
+                raise StepFailed("dns", f"the stub cannot listen: {error}", hint) from None
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(orders.follow(self._desk, self._secrets, self._paths))
             await self._come_up()
@@ -109,14 +114,6 @@ class _Sidecar:
             await envoy.stop(self._paths, self._envoy, drain_s=drain_s)
         take_back(self._journal)
 
-    @contextlib.asynccontextmanager
-    async def _serving(self) -> AsyncIterator[None]:
-        try:
-            async with sds.serving(self._secrets, self._paths), self._stub.serving():
-                yield
-        except OSError as error:
-            raise StepFailed("dns", f"the stub cannot listen: {error}", "what holds that address?") from None
-
     async def _come_up(self) -> None:
         began = asyncio.get_running_loop().time()
         adopted = self._envoy is not None
@@ -137,7 +134,7 @@ class _Sidecar:
         except TimeoutError:
             raise StepFailed(
                 "envoy",
-                f"Envoy got no listeners in {_ENVOY_S:.0f} s; its last words: {envoy.last_words(self._paths)}",
+                f"Envoy got no listeners in {_ENVOY_S:.0f} s; its words: {envoy.last_words(self._paths)}",
                 f"can this VM reach the control plane's ADS door {', '.join(self._desk.membership.doors)}?",
             ) from None
         await self._first_orders()
@@ -247,9 +244,8 @@ def _make_run_directory(paths: Paths, journal: Journal) -> None:
     paths.run.chmod(0o1775)
 
 
-async def _until(stop: asyncio.Event, work: object) -> None:
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
     """Runs the work; raises Stopped when the event comes first, and the work's own first failure bare."""
-    assert asyncio.iscoroutine(work)
 
     async def watch() -> None:
         await stop.wait()

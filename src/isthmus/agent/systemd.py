@@ -1,18 +1,22 @@
 """The agent as a systemd unit, where systemd runs the machine."""
 
+import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from isthmus.agent import durable
+from isthmus.agent import durable, story
 from isthmus.agent.changes import Unit
 from isthmus.agent.journal import Journal
 from isthmus.agent.paths import Paths
-from isthmus.agent.story import StepFailed
+from isthmus.agent.story import Say, StepFailed
 
 NAME = "isthmus-agent.service"
+_JOIN_S, _POLL_S = 60.0, 0.02
 JOIN_FAILED = 3
 """The agent's exit code when a join did not succeed: systemd must not try again, `join` rolls back."""
 
@@ -49,19 +53,12 @@ WantedBy=multi-user.target
 
 
 def install(paths: Paths, journal: Journal) -> None:
-    """Writes, enables and starts the unit without waiting for it."""
+    """Writes and enables the unit."""
     path = paths.units / NAME
     journal.record(Unit(NAME, str(path)))
     durable.write(path, unit(sys.executable).encode(), 0o644)
-    for arguments in (("daemon-reload",), ("enable", NAME), ("start", "--no-block", NAME)):
-        done = subprocess.run(
-            ["systemctl", *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
-        if done.returncode:
-            words = " ".join(done.stderr.split())
-            raise StepFailed(
-                "systemd", f"systemctl {' '.join(arguments)}: {words}", f"systemctl status {NAME}"
-            )
+    _systemctl("daemon-reload")
+    _systemctl("enable", NAME)
 
 
 def running() -> bool:
@@ -83,3 +80,45 @@ def notify(*lines: str) -> None:
             notifier.sendto("\n".join(lines).encode(), address)
     except OSError:
         return
+
+
+def stop() -> None:
+    """Stops the agent, if systemd runs it."""
+    with contextlib.suppress(FileNotFoundError, subprocess.TimeoutExpired):
+        subprocess.run(["systemctl", "stop", NAME], capture_output=True, timeout=30, check=False)
+
+
+def follow(paths: Paths, journal: Journal, say: Say) -> None:
+    """Lets systemd run the agent, and repeats what it tells until it has joined; StepFailed when it has not."""
+    (paths.story).unlink(missing_ok=True)
+    if journal.joined:
+        journal.close()
+        _systemctl("start", NAME)
+        return
+    install(paths, journal)
+    # the agent needs the journal now; it is taken again if this has to be rolled back
+    journal.close()
+    _systemctl("start", "--no-block", NAME)
+    seen, deadline = 0, time.monotonic() + _JOIN_S
+    while time.monotonic() < deadline:
+        alive = running()
+        for step, text in story.read_along(paths.story, seen):
+            seen += 1
+            if step == "failed":
+                stop()
+                raise StepFailed(*json.loads(text))
+            say(step, text)
+            if step == "joined":
+                return
+        if not alive:
+            break
+        time.sleep(_POLL_S)
+    stop()
+    raise StepFailed("agent", "systemd's agent did not come up", f"journalctl -u {NAME} tells why")
+
+
+def _systemctl(*arguments: str) -> None:
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode:
+        words = " ".join(done.stderr.split())
+        raise StepFailed("systemd", f"systemctl {' '.join(arguments)}: {words}", f"systemctl status {NAME}")

@@ -1,0 +1,215 @@
+"""A token -> this VM in the mesh, or this VM as it was: join as one transaction.
+
+token ─▶ earlier join? ─▶ preflight ─▶ [journal begins] ─▶ key ─▶ enrol ─▶ run … proven ─▶ committed
+                                               any failure ─▶ the journal is undone ─▶ says why
+"""
+
+import asyncio
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from isthmus.agent import durable, journal, membership, preflight, processes
+from isthmus.agent.changes import CannotUndo
+from isthmus.agent.journal import Journal
+from isthmus.agent.membership import Membership
+from isthmus.agent.paths import Paths
+from isthmus.agent.story import Say, StepFailed
+from isthmus.identity import jointoken
+
+if TYPE_CHECKING:
+    from isthmus.agent.enrol import Enrolled, Knocked
+
+_ATTEMPTS = 3
+
+
+class RolledBack(Exception):
+    """A join that failed, and what was taken back because of it."""
+
+    def __init__(self, cause: StepFailed, taken_back: list[str]) -> None:
+        super().__init__(str(cause))
+        self.cause, self.taken_back = cause, taken_back
+
+
+def join(text: str, *, address: str | None, foreground: bool, paths: Paths, say: Say) -> None:
+    """Joins, and stays as the agent unless systemd takes over; RolledBack when it could not."""
+    try:
+        token = jointoken.parse(text)
+    except jointoken.TokenDamaged as error:
+        hint = "copy the whole string that `isthmus token create` printed"
+        raise RolledBack(StepFailed("token", str(error), hint), []) from None
+    try:
+        record = _earlier(paths, token.id, say)
+        if record is None or not record.joined:
+            record = _enrolled(paths, token, address, say, record)
+    except StepFailed as error:
+        raise RolledBack(error, []) from None
+    try:
+        _start(paths, record, foreground, say)
+    except BaseException as error:
+        if record.joined:
+            raise
+        raise _rolled_back(paths, record, error) from error
+
+
+def _earlier(paths: Paths, token_id: str, say: Say) -> Journal | None:
+    """What an earlier join left: nothing; a finished one to go on with; an unfinished one, undone."""
+    if not paths.journal.exists():
+        journal.sweep(paths)
+        return None
+    known = Membership.load(paths)
+    name = f"as {known.name} ({known.spiffe_id})" if known else "by an unfinished join"
+    try:
+        record = Journal.load(paths)
+    except (journal.Busy, journal.JournalDamaged) as error:
+        running = processes.read_pid(paths.agent_pid) or journal.owner(paths)
+        who = f", process {running.pid} is at it" if running else f": {error}"
+        hint = "to leave that membership: isthmus leave"
+        raise StepFailed("join", f"this VM is taken {name}{who}", hint) from None
+    if record is None:
+        return None
+    if record.joined:
+        if record.token_id == token_id:
+            say("again", f"this VM has joined {name}: starting its agent")
+            return record
+        record.close()
+        raise StepFailed(
+            "join",
+            f"this VM is in the mesh already {name}",
+            "isthmus leave first; isthmus agent starts its agent",
+        )
+    try:
+        taken_back = record.undo()
+    except CannotUndo as error:
+        record.close()
+        raise StepFailed("join", f"an earlier join was cut short, and {error}", "isthmus leave") from None
+    say(
+        "again",
+        f"an earlier join was cut short; taken back: {', '.join(taken_back) or 'nothing but its files'}",
+    )
+    if record.token_id == token_id:
+        # the same token goes with the same key, which the control plane has bound to it
+        return record
+    record.remove()
+    return None
+
+
+def _enrolled(
+    paths: Paths, token: jointoken.Token, address: str | None, say: Say, record: Journal | None
+) -> Journal:
+    """Preflight, then the first changes: state directory, key, certificate, bootstrap."""
+    from isthmus.agent import enrol
+
+    pool = ThreadPoolExecutor(3)
+    try:
+        # what the later steps need takes its time to load: meanwhile the network answers
+        pool.submit(import_module, "isthmus.agent.run")
+        door = pool.submit(enrol.knock, token)
+        try:
+            found = preflight.check(paths)
+            knocked = door.result()
+            own = enrol.own_address(knocked, address)
+        except BaseException as error:
+            if record is not None:
+                raise _rolled_back(paths, record, error) from error
+            raise
+    finally:
+        pool.shutdown(wait=False)
+    say("preflight", f"ok ({found})")
+    try:
+        if record is None:
+            record = _begin(paths, token)
+        else:
+            record.reopen()
+        key = membership.saved_key(paths) or _new_key(paths)
+        enrolled = _ask(token, knocked, key, own)
+        enrolled.membership.save(paths)
+        enrolled.credentials.save(paths)
+        durable.write(paths.bootstrap, enrolled.bootstrap_json())
+    except BaseException as error:
+        if record is None:
+            raise _as_step(error) from error
+        raise _rolled_back(paths, record, error) from error
+    say("enrolled", f"as {enrolled.membership.spiffe_id} ({enrolled.membership.name}), {enrolled.until()}")
+    return record
+
+
+def _ask(token: jointoken.Token, knocked: "Knocked", key: bytes, own: str) -> "Enrolled":
+    from isthmus.agent import enrol
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return enrol.enrol(token, knocked, key, own)
+        except enrol.NoAnswer as error:
+            if attempt == _ATTEMPTS - 1:
+                hint = "try again; if the token then counts as used, create a new one"
+                raise StepFailed("enrol", str(error), hint) from None
+            knocked = enrol.knock(token)
+    raise AssertionError("unreachable")
+
+
+def _begin(paths: Paths, token: jointoken.Token) -> Journal:
+    try:
+        return Journal.begin(paths, mark=secrets.token_hex(16), token_id=token.id)
+    except journal.Busy as error:
+        raise StepFailed("join", str(error), "wait for it, or end it") from None
+
+
+def _new_key(paths: Paths) -> bytes:
+    from isthmus.identity import keys
+
+    pem = keys.key_pem(keys.new_key())
+    membership.save_key(paths, pem)
+    return pem
+
+
+def _start(paths: Paths, record: Journal, foreground: bool, say: Say) -> None:
+    from isthmus.agent import run, systemd
+
+    if not foreground and systemd.rules_here():
+        systemd.follow(paths, record, say)
+        return
+    asyncio.run(run.run(paths, record, say))
+    record.close()
+
+
+def _rolled_back(paths: Paths, record: Journal, error: BaseException) -> RolledBack:
+    """Undoes the join and tells the control plane, as far as it listens."""
+    if isinstance(error, RolledBack):
+        return error
+    cause = _as_step(error)
+    try:
+        if record.closed:
+            record = _reload(paths)
+        _deregister(paths)
+        taken_back = record.undo()
+        record.remove()
+    except (CannotUndo, OSError, journal.Busy) as failure:
+        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", "isthmus leave"), [])
+    return RolledBack(cause, [*taken_back, "keys and state removed"])
+
+
+def _reload(paths: Paths) -> Journal:
+    record = Journal.load(paths)
+    assert record is not None
+    return record
+
+
+def _deregister(paths: Paths) -> None:
+    known = Membership.load(paths)
+    if known is not None:
+        from isthmus.agent import leave
+
+        leave.tell(paths, known)
+
+
+def _as_step(error: BaseException) -> StepFailed:
+    """Any failure as a step's: what was not foreseen is told with its own name."""
+    if isinstance(error, StepFailed):
+        return error
+    if isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
+        return StepFailed("join", "interrupted", "run it again when you like")
+    if isinstance(error, OSError):
+        return StepFailed("join", f"the system refused: {error}", "put that right and join again")
+    return StepFailed("join", f"{type(error).__name__}: {error}", "this is a bug: please report it")
