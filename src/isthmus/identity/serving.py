@@ -23,6 +23,8 @@ from isthmus.identity.spiffe import SpiffeId
 KEY, CHAIN = "serving-key.pem", "serving-chain.pem"
 TTL = timedelta(days=30)
 COMMON_NAME = "isthmus"
+SERVICE_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local")
+"""Names that every control plane answers to; a client that knows only an address checks the first."""
 
 
 def control_plane_id(trust_domain: str) -> SpiffeId:
@@ -46,13 +48,15 @@ class ServingIdentity:
     def open(
         cls, directory: Path, authority: Authority, names: Sequence[str], now: Callable[[], datetime]
     ) -> "ServingIdentity":
-        """The identity kept in the directory, made or renewed as far as needed to answer to all the names."""
+        """The identity kept in the directory, made or renewed as far as needed to answer to the names,
+        besides its names in the mesh."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key_path, chain_path = directory / KEY, directory / CHAIN
         if not key_path.exists():
             keys.write_durably(key_path, keys.key_pem(keys.new_key()), 0o600)
         chain = chain_path.read_text() if chain_path.exists() else ""
-        identity = cls(directory, authority, tuple(names), keys.load_key(key_path), chain, now)
+        every = (*SERVICE_NAMES, *names)
+        identity = cls(directory, authority, every, keys.load_key(key_path), chain, now)
         identity.renew_if_due()
         return identity
 

@@ -1,0 +1,358 @@
+"""A join token's secret and a signing request -> a WorkloadEntry and the certificate of its identity.
+
+    known? ─▶ in time? ─▶ key? ─▶ address? ─▶ one write: group stands, token used, entry made ─▶ signed
+
+Everything that the certificate says is decided here, from the group that the token is bound to; the request
+gives a public key and the address at which the mesh shall find the VM. Whoever cannot show the secret is told
+nothing, and nobody is told another tenant's names.
+"""
+
+import hashlib
+import ipaddress
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+from isthmus.api.duration import parse_duration
+from isthmus.api.join import JoinTokenSpec
+from isthmus.api.meta import Key, Object, ObjectMeta
+from isthmus.api.networking.workload_entry import WorkloadEntrySpec
+from isthmus.api.networking.workload_group import WorkloadGroupSpec
+from isthmus.identity import keys
+from isthmus.identity.ca import MAX_COMMON_NAME, MAX_TTL, Address, Authority, Issued
+from isthmus.identity.csr import RequestRefused, requested_key
+from isthmus.identity.jointoken import secret_fits
+from isthmus.identity.spiffe import SpiffeId
+from isthmus.store.base import Conflict, Mutate, Store
+
+_log = logging.getLogger(__name__)
+
+GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
+TTL_ANNOTATION = "isthmus.dev/certificate-ttl"
+DEFAULT_TTL = timedelta(hours=24)
+MIN_TTL = timedelta(seconds=10)
+MAX_SKEW = timedelta(minutes=5)
+DEFAULT_SERVICE_ACCOUNT = "default"
+VIRTUAL = (ipaddress.ip_network("240.240.0.0/16"), ipaddress.ip_network("2001:2::/48"))
+"""Where the mesh's own virtual addresses lie: no machine may have one."""
+
+_ATTEMPTS = 3
+_NOBODY = hashlib.sha256(b"").hexdigest()
+_NEW_TOKEN = "create a new one: isthmus token create --group {}"
+
+
+class Refused(Exception):
+    """An enrolment that does not happen: what is told to the VM, and the HTTP status that fits."""
+
+    def __init__(self, status: int, error: str, hint: str = "") -> None:
+        super().__init__(error)
+        self.status, self.error, self.hint = status, error, hint
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a VM sends to become a workload."""
+
+    namespace: str
+    token: str
+    """With the namespace, the JoinToken object."""
+    secret: bytes = field(repr=False)
+    csr: str = field(repr=False)
+    address: str
+    """The VM's primary address, as it states it."""
+    hostname: str
+    time: datetime
+    """The VM's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A workload that now exists, and its first certificate."""
+
+    entry: Object
+    group: Object
+    spiffe: SpiffeId
+    ttl: timedelta
+    issued: Issued
+
+
+class Registrar:
+    """Takes VMs into the mesh. One per store: it keeps the addresses that are being claimed at the moment."""
+
+    def __init__(self, store: Store, authority: Authority, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._authority = authority
+        self._now = now
+        self._claims: dict[tuple[str, str], list[Key]] = {}
+
+    async def enrol(self, application: Application) -> Enrolled:
+        """The new workload; Refused, with nothing changed, when anything does not fit."""
+        token = await self._known_token(application)
+        now = self._now().astimezone(UTC)
+        self._check_times(token, application, now)
+        try:
+            key = requested_key(application.csr)
+        except RequestRefused as error:
+            raise Refused(422, str(error), "let `isthmus join` make the key") from None
+        address = routable(application.address)
+        use = _Use(keys.pin(key).hex(), now)
+        for attempt in range(_ATTEMPTS):
+            try:
+                entry, group = await self._register(token, address, use)
+                break
+            except Conflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise Refused(
+                        409, "the WorkloadGroup is being changed at the moment", "try again"
+                    ) from None
+        spiffe, ttl = identity(entry, self._authority.trust_domain), certificate_ttl(group)
+        issued = self._authority.sign(key, spiffe, common_name=entry.key.name, ttl=ttl)
+        _log.info("workload enrolled entry=%s token=%s serial=%x", entry.key, token.key, issued.serial)
+        return Enrolled(entry, group, spiffe, ttl, issued)
+
+    async def _known_token(self, application: Application) -> Object:
+        """The token whose secret was shown. A missing one costs and tells as much as a wrong secret."""
+        token = await self._store.get(Key("JoinToken", application.namespace, application.token))
+        spec = token.spec if token else None
+        kept = spec.secret_hash if isinstance(spec, JoinTokenSpec) else ""
+        if not secret_fits(application.secret, kept or _NOBODY) or token is None or not kept:
+            _log.warning("enrolment refused token=%s/%s: unknown", application.namespace, application.token)
+            raise Refused(
+                401,
+                "this control plane does not know the join token",
+                "it was deleted, or made by another control plane; " + _NEW_TOKEN.format("NAMESPACE/GROUP"),
+            )
+        return token
+
+    @staticmethod
+    def _check_times(token: Object, application: Application, now: datetime) -> None:
+        spec = token.spec
+        assert isinstance(spec, JoinTokenSpec)
+        hint = _NEW_TOKEN.format(f"{token.key.namespace}/{spec.group}")
+        expires = _moment(spec.expires_at)
+        if expires is None or now >= expires:
+            raise Refused(403, f"the join token expired at {spec.expires_at or 'an unknown time'}", hint)
+        skew = application.time - now
+        if abs(skew) > MAX_SKEW:
+            way = "ahead of" if skew > timedelta(0) else "behind"
+            raise Refused(
+                422,
+                f"this VM's clock is {_span(abs(skew))} {way} the control plane's, "
+                f"which says {now.isoformat(timespec='seconds')}; at most {_span(MAX_SKEW)} will do",
+                "set the clock (timedatectl set-ntp true, or chronyc makestep) and join again",
+            )
+
+    async def _register(self, token: Object, address: Address, use: "_Use") -> tuple[Object, Object]:
+        spec = token.spec
+        assert isinstance(spec, JoinTokenSpec)
+        group = await self._store.get(Key("WorkloadGroup", token.key.namespace, spec.group))
+        if group is None:
+            where = f"{token.key.namespace}/{spec.group}"
+            raise Refused(
+                409, f"the WorkloadGroup {where} of the join token does not exist", "apply it first"
+            )
+        entry = entry_from_group(group, address)
+        place = _place(entry)
+        claimants = self._claims.setdefault(place, [])
+        claimants.append(group.key)
+        try:
+            # the claim stands before the look: of two groups at once, the later one sees the earlier
+            entries, _ = await self._store.list("WorkloadEntry")
+            if any(key != group.key for key in claimants) or any(
+                _place(other) == place and _group(other) != group.key for other in entries
+            ):
+                _address_taken(address)
+            _, _, made = await self._store.apply(
+                [
+                    Mutate(group.key, _unchanged(group)),
+                    Mutate(token.key, use.of(token, entry)),
+                    Mutate(entry.key, _registered(entry, address)),
+                ]
+            )
+        finally:
+            claimants.remove(group.key)
+            if not claimants:
+                del self._claims[place]
+        assert made is not None
+        return made, group
+
+
+def entry_from_group(group: Object, address: Address) -> Object:
+    """The WorkloadEntry that the group makes for a VM at the address, by Istio's auto-registration rules."""
+    spec = group.spec
+    assert isinstance(spec, WorkloadGroupSpec)
+    metadata = spec.metadata
+    labels = {**spec.template.labels, **(metadata.labels if metadata else {})}
+    annotations = {**(metadata.annotations if metadata else {}), GROUP_ANNOTATION: group.key.name}
+    owner = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadGroup",
+        "name": group.key.name,
+        "uid": group.meta.uid,
+        "controller": True,
+    }
+    template = spec.template.model_copy(
+        update={
+            "address": str(address),
+            "labels": labels,
+            # without an account the VM would have no identity, and others would speak plaintext to it
+            "service_account": spec.template.service_account or DEFAULT_SERVICE_ACCOUNT,
+        }
+    )
+    key = Key("WorkloadEntry", group.key.namespace, workload_name(group.key.name, address))
+    meta = ObjectMeta(
+        name=key.name,
+        namespace=key.namespace,
+        labels=labels,
+        annotations=annotations,
+        owner_references=(owner,),
+    )
+    return Object(key, meta, template)
+
+
+def workload_name(group: str, address: Address) -> str:
+    """`<group>-<address>`; of one too long for a certificate's common name, the end that fits."""
+    name = f"{group}-{str(address).replace(':', '-')}"[-MAX_COMMON_NAME:].lstrip("-.")
+    # "fd00::" ends with a colon, and a name may not end with a dash
+    return name + "0" if name.endswith("-") else name
+
+
+def identity(entry: Object, trust_domain: str) -> SpiffeId:
+    """Who the workload of an entry is."""
+    spec = entry.spec
+    assert isinstance(spec, WorkloadEntrySpec)
+    return SpiffeId(trust_domain, entry.key.namespace, spec.service_account or DEFAULT_SERVICE_ACCOUNT)
+
+
+def certificate_ttl(group: Object | None) -> timedelta:
+    """How long the group's certificates live: its annotation within bounds, a day when it says none."""
+    text = group.meta.annotations.get(TTL_ANNOTATION, "") if group else ""
+    if not text:
+        return DEFAULT_TTL
+    try:
+        ttl = timedelta(seconds=parse_duration(text))
+    except (ValueError, OverflowError):
+        assert group is not None
+        _log.warning("annotation ignored object=%s %s=%r: no duration", group.key, TTL_ANNOTATION, text)
+        return DEFAULT_TTL
+    return min(max(ttl, MIN_TTL), MAX_TTL)
+
+
+def routable(text: str) -> Address:
+    """The address that others may reach a VM at; Refused for any that cannot be one."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise Refused(422, f"{text[:64]!r} is not an IP address", "join with --address IP") from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = mapped or address
+    kinds = [
+        (address.is_unspecified, "the unspecified address"),
+        (address.is_loopback, "a loopback address"),
+        (address.is_multicast, "a multicast address"),
+        (address.is_link_local, "a link-local address"),
+        (str(address) == "255.255.255.255", "the broadcast address"),
+        (any(address in network for network in VIRTUAL if network.version == address.version), "a mesh VIP"),
+        (getattr(address, "scope_id", None) is not None, "an address with a zone"),
+    ]
+    for holds, kind in kinds:
+        if holds:
+            raise Refused(
+                422,
+                f"others cannot reach a VM at {address}, which is {kind}",
+                "join with --address and the address that the other workloads reach this VM at",
+            )
+    return address
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One use of a token: by which key, when. The first use binds the token to the key."""
+
+    pin: str
+    at: datetime
+
+    def of(self, seen: Object, entry: Object) -> Callable[[Object | None], Object | None]:
+        """The token's next state when it is still free or this key's own; the writer calls it."""
+
+        def change(token: Object | None) -> Object:
+            if token is None or token.meta.uid != seen.meta.uid:
+                raise Refused(
+                    401, "this control plane does not know the join token", "it was deleted just now"
+                )
+            spec, status = token.spec, token.status
+            assert isinstance(spec, JoinTokenSpec)
+            hint = "a token is for one VM; " + _NEW_TOKEN.format(f"{token.key.namespace}/{spec.group}")
+            if not status.get("usedBy"):
+                used: Mapping[str, str] = {
+                    "usedBy": self.pin,
+                    "usedAt": self.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                    "workload": entry.key.name,
+                }
+                return replace(token, status={**status, **used})
+            if status["usedBy"] != self.pin:
+                raise Refused(409, f"the join token was already used at {status.get('usedAt')}", hint)
+            if status.get("workload") != entry.key.name:
+                raise Refused(409, "the join token was already used with another address of this VM", hint)
+            return token
+
+        return change
+
+
+def _unchanged(seen: Object) -> Callable[[Object | None], Object | None]:
+    def change(group: Object | None) -> Object | None:
+        if group is None or group.meta.resource_version != seen.meta.resource_version:
+            raise Conflict(seen.key, "changed during the enrolment")
+        return group
+
+    return change
+
+
+def _registered(entry: Object, address: Address) -> Callable[[Object | None], Object | None]:
+    def change(existing: Object | None) -> Object | None:
+        if existing is None:
+            return entry
+        if _group(existing) != _group(entry) or _place(existing) != _place(entry):
+            _address_taken(address)
+        return replace(existing, meta=replace(entry.meta, uid=existing.meta.uid), spec=entry.spec)
+
+    return change
+
+
+def _address_taken(address: Address) -> NoReturn:
+    raise Refused(
+        409,
+        f"the address {address} belongs to another workload already",
+        "join with --address and this VM's own address; if it moved here, delete the old WorkloadEntry first",
+    )
+
+
+def _group(entry: Object) -> Key | None:
+    """The group that made the entry; None for one that a person wrote."""
+    name = entry.meta.annotations.get(GROUP_ANNOTATION)
+    return Key("WorkloadGroup", entry.key.namespace, name) if name else None
+
+
+def _place(entry: Object) -> tuple[str, str]:
+    """Where the entry's workload is: network and address, spelled the one way."""
+    spec = entry.spec
+    assert isinstance(spec, WorkloadEntrySpec)
+    try:
+        return spec.network, str(ipaddress.ip_address(spec.address))
+    except ValueError:
+        return spec.network, spec.address
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _span(span: timedelta) -> str:
+    seconds = round(span.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min {seconds % 60} s"
