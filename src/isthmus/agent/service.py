@@ -1,4 +1,4 @@
-"""The saved membership -> a running agent: after a reboot, after a crash, and for the first time under systemd."""
+"""The saved membership -> a running agent: after a reboot, after a crash, at first under systemd."""
 
 import asyncio
 import logging

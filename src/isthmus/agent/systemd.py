@@ -89,7 +89,7 @@ def stop() -> None:
 
 
 def follow(paths: Paths, journal: Journal, say: Say) -> None:
-    """Lets systemd run the agent, and repeats what it tells until it has joined; StepFailed when it has not."""
+    """Lets systemd run the agent, and repeats what it tells until it has joined; else StepFailed."""
     (paths.story).unlink(missing_ok=True)
     if journal.joined:
         journal.close()
