@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 
 from isthmus.api.meta import Key, Object
 
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+"""How Kubernetes tells a writer that the object is no longer in the state that it saw."""
+
 
 class StoreError(Exception):
     """Root of what a store can say no with."""

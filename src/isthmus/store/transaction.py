@@ -14,6 +14,7 @@ from isthmus.api.codec import encode_spec
 from isthmus.api.meta import Key, Model, Object
 from isthmus.clock import rfc3339
 from isthmus.store.base import (
+    MODIFIED,
     AlreadyExists,
     Conflict,
     Create,
@@ -121,10 +122,7 @@ class Transaction:
         if uid and obj.meta.uid != uid:
             raise Conflict(key, f"its uid is {obj.meta.uid}, not {uid}: it was deleted and made again")
         if resource_version is not None and obj.meta.resource_version != resource_version:
-            raise Conflict(
-                key,
-                "the object has been modified; please apply your changes to the latest version and try again",
-            )
+            raise Conflict(key, MODIFIED)
         return obj
 
     def _create(self, obj: Object) -> Object:

@@ -1,0 +1,206 @@
+"""Objects that clients want written -> what stands in the store afterwards, all or nothing.
+
+    drafts ─▶ validate ─▶ namespaces exist ─▶ on_admit (addresses) ─▶ one transaction ─▶ outcomes
+                 └──────────────┴── every problem of every draft, nothing written
+
+Preconditions (namespace still there, resourceVersion still that) are checked inside the transaction.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from isthmus.api.meta import Key, Object, Problem
+from isthmus.api.validate import validate
+from isthmus.store.base import MODIFIED, AlreadyExists, Conflict, Mutate, NotFound, Store, StoreError, Write
+
+OnAdmit = Callable[[Sequence[Object], Sequence[Object]], Awaitable[Sequence[Object]]]
+"""Completes objects before they are written: (objects, what is stored of them and of all services)."""
+
+_ADDRESSED = ("Service", "ServiceEntry")
+"""Kinds that share one range of virtual addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An object as a client wants it."""
+
+    obj: Object
+    verb: Literal["create", "update", "apply"]
+    """create: must be new; update: must exist; apply: either."""
+    resource_version: int | None = None
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a draft."""
+
+    object: Object
+    action: Literal["created", "configured", "unchanged"]
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Rejected(Exception):
+    """Nothing was written: these are the problems, each with the index of its draft."""
+
+    errors: Sequence[tuple[int, Problem]]
+
+
+class NamespaceMissing(StoreError):
+    """The namespace of an object does not exist."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(f'namespace "{key.namespace}" of {key} does not exist')
+        self.key = key
+
+
+class _DryRun(Exception):
+    """Ends a transaction that was only to be tried."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the transaction saw of one draft."""
+
+    before: Object | None = None
+    after: Object | None = None
+
+
+@dataclass(slots=True)
+class Admission:
+    """The one way by which clients' objects come into the store."""
+
+    store: Store
+    on_admit: OnAdmit
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One admission at a time: an address that one was given must be seen by the next."""
+
+    async def write(self, drafts: Sequence[Draft], *, dry_run: bool = False) -> list[Outcome]:
+        """Writes all drafts or none; Rejected with all problems, or the store's refusal."""
+        found = await self.problems(drafts)
+        errors = [
+            (index, problem)
+            for index, problems in enumerate(found)
+            for problem in problems
+            if problem.severity == "error"
+        ]
+        if errors:
+            raise Rejected(errors)
+        warnings = [tuple(map(str, problems)) for problems in found]
+        async with self._turn:
+            admitted = await self._admit([draft.obj for draft in drafts])
+            seen = [_Seen() for _ in drafts]
+            writes = _guards(admitted)
+            for draft, obj, one in zip(drafts, admitted, seen, strict=True):
+                writes += _put(draft, obj, one)
+            if dry_run:
+                writes.append(Mutate(drafts[-1].obj.key, _abort))
+            try:
+                await self.store.apply(writes)
+            except _DryRun:
+                pass
+        return [_outcome(one, told) for one, told in zip(seen, warnings, strict=True)]
+
+    async def problems(
+        self, drafts: Sequence[Draft], *, promised: Collection[str] = ()
+    ) -> list[list[Problem]]:
+        """The problems of each draft, warnings too. `promised` are namespaces that count as existing."""
+        namespaces = {draft.obj.key.name for draft in drafts if draft.obj.key.kind == "Namespace"}
+        namespaces.update(promised)
+        found = []
+        first: dict[Key, int] = {}
+        for index, draft in enumerate(drafts):
+            key = draft.obj.key
+            problems = validate(draft.obj)
+            if key.namespace and key.namespace not in namespaces:
+                problems += await self._homeless(key, alone=len(drafts) == 1 and draft.verb != "apply")
+            if first.setdefault(key, index) != index:
+                problems.append(
+                    Problem("metadata.name", f"{key} is given more than once", "keep one of them")
+                )
+            found.append(problems)
+        return found
+
+    async def _homeless(self, key: Key, *, alone: bool) -> list[Problem]:
+        if await self.store.get(Key("Namespace", "", key.namespace)) is not None:
+            return []
+        if alone:
+            raise NamespaceMissing(key)
+        hint = f"create the Namespace {key.namespace} first, or in the same apply"
+        return [Problem("metadata.namespace", f"namespace {key.namespace} does not exist", hint)]
+
+    async def _admit(self, objects: Sequence[Object]) -> Sequence[Object]:
+        stored = [found for obj in objects if (found := await self.store.get(obj.key))]
+        existing = {obj.key: obj for obj in stored}
+        if any(obj.key.kind in _ADDRESSED for obj in objects):
+            for kind in _ADDRESSED:
+                services, _ = await self.store.list(kind)
+                existing |= {obj.key: obj for obj in services}
+        admitted = await self.on_admit(objects, tuple(existing.values()))
+        return [replace(obj, status=_own_status(obj, existing.get(obj.key))) for obj in admitted]
+
+
+def _own_status(obj: Object, stored: Object | None) -> dict[str, Any]:
+    """The part of an admitted object's status that admission set, apart from what others wrote there."""
+    before = stored.status if stored else {}
+    return {name: value for name, value in obj.status.items() if before.get(name) != value}
+
+
+def _guards(objects: Sequence[Object]) -> list[Write]:
+    """Checks, inside the transaction, that no namespace went away since it was looked for."""
+    made = {obj.key.name for obj in objects if obj.key.kind == "Namespace"}
+    needed = {obj.key.namespace: obj.key for obj in objects if obj.key.namespace not in {"", *made}}
+
+    def guard(key: Key) -> Mutate:
+        def check(namespace: Object | None) -> Object:
+            if namespace is None:
+                raise NamespaceMissing(key)
+            return namespace
+
+        return Mutate(Key("Namespace", "", key.namespace), check)
+
+    return [guard(needed[name]) for name in sorted(needed)]
+
+
+def _put(draft: Draft, obj: Object, seen: _Seen) -> list[Write]:
+    def change(before: Object | None) -> Object:
+        seen.before = before
+        _expect(draft, before)
+        status = {**before.status, **obj.status} if before else obj.status
+        return replace(obj, status=status)
+
+    def look(after: Object | None) -> Object | None:
+        # the object with its metadata as it would be stored, also when the transaction is only tried
+        seen.after = after
+        return after
+
+    return [Mutate(obj.key, change), Mutate(obj.key, look)]
+
+
+def _expect(draft: Draft, before: Object | None) -> None:
+    key = draft.obj.key
+    if before is None:
+        if draft.verb == "update":
+            raise NotFound(key)
+        return
+    if draft.verb == "create":
+        raise AlreadyExists(key)
+    if draft.uid and draft.uid != before.meta.uid:
+        raise Conflict(key, f"its uid is {before.meta.uid}, not {draft.uid}: it was deleted and made again")
+    if draft.resource_version is not None and draft.resource_version != before.meta.resource_version:
+        raise Conflict(key, MODIFIED)
+
+
+def _abort(_: Object | None) -> Object | None:
+    raise _DryRun
+
+
+def _outcome(seen: _Seen, warnings: tuple[str, ...]) -> Outcome:
+    assert seen.after is not None, "the transaction looked at every draft"
+    if seen.before is None:
+        return Outcome(seen.after, "created", warnings)
+    same = seen.before.meta.resource_version == seen.after.meta.resource_version
+    return Outcome(seen.after, "unchanged" if same else "configured", warnings)

@@ -1,0 +1,64 @@
+"""`labelSelector` and `fieldSelector` of a request -> which objects are meant.
+
+https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from isthmus.api.meta import Object
+
+Selects = Callable[[Object], bool]
+
+_SET = re.compile(r"\s*([^\s,!=()]+)\s+(in|notin)\s*\(([^()]*)\)\s*")
+_EQUAL = re.compile(r"\s*([^\s,!=()]+)\s*(==|=|!=)\s*([^\s,!=()]*)\s*")
+_EXISTS = re.compile(r"\s*(!?)\s*([^\s,!=()]+)\s*")
+_FIELDS: Mapping[str, Callable[[Object], str]] = {
+    "metadata.name": lambda obj: obj.meta.name,
+    "metadata.namespace": lambda obj: obj.meta.namespace,
+}
+
+
+def label_selector(text: str) -> Selects:
+    """Objects whose labels meet every condition; ValueError when it cannot be read."""
+    wanted = [_label_condition(part) for part in _conditions(text)]
+    return lambda obj: all(holds(obj.meta.labels) for holds in wanted)
+
+
+def field_selector(text: str) -> Selects:
+    """Objects whose name or namespace meets every condition; ValueError when it cannot be read."""
+    wanted: list[Selects] = []
+    for part in _conditions(text):
+        match = _EQUAL.fullmatch(part)
+        if match is None or match[1] not in _FIELDS:
+            raise ValueError(
+                f"field selector {part!r}: only {' and '.join(_FIELDS)} can be selected by, with = or !="
+            )
+        wanted.append(_field_condition(_FIELDS[match[1]], match[3], equal=match[2] != "!="))
+    return lambda obj: all(holds(obj) for holds in wanted)
+
+
+def _conditions(text: str) -> list[str]:
+    # commas inside parentheses belong to a set
+    return [part for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+
+
+def _field_condition(read: Callable[[Object], str], value: str, *, equal: bool) -> Selects:
+    return lambda obj: (read(obj) == value) is equal
+
+
+def _label_condition(part: str) -> Callable[[Mapping[str, str]], bool]:
+    if match := _SET.fullmatch(part):
+        key, values = match[1], {value.strip() for value in match[3].split(",")}
+        if match[2] == "in":
+            return lambda labels: labels.get(key) in values
+        return lambda labels: labels.get(key) not in values
+    if match := _EQUAL.fullmatch(part):
+        key, value = match[1], match[3]
+        if match[2] == "!=":
+            return lambda labels: labels.get(key) != value
+        return lambda labels: labels.get(key) == value
+    if match := _EXISTS.fullmatch(part):
+        key, absent = match[2], bool(match[1])
+        return lambda labels: (key not in labels) is absent
+    raise ValueError(f"label selector {part!r}: write key=value, key!=value, key in (a,b), key or !key")

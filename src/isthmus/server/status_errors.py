@@ -1,0 +1,139 @@
+"""What goes wrong -> Kubernetes' `Status` documents, with its codes, reasons and wording.
+
+https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from isthmus.api.kinds import KINDS, Kind
+from isthmus.api.meta import Key, Problem
+from isthmus.store.base import AlreadyExists, Conflict, Expired, NotFound, StoreError
+
+
+@dataclass(slots=True, eq=False)
+class Failure(Exception):
+    """An answer that is not the one asked for."""
+
+    code: int
+    reason: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the answer holds beside Kubernetes' fields."""
+
+    def document(self) -> dict[str, Any]:
+        """The `Status` that tells it."""
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        }
+        if self.details:
+            status["details"] = dict(self.details)
+        return status | dict(self.extra)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def resource(kind: Kind) -> str:
+    """A kind as Kubernetes' messages name it: `virtualservices.networking.istio.io`."""
+    return f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+
+
+def bad_request(message: str) -> Failure:
+    """400: the request makes no sense."""
+    return Failure(400, "BadRequest", message)
+
+
+def unauthorized() -> Failure:
+    """401: it is not known who asks; it is not told why."""
+    return Failure(401, "Unauthorized", "Unauthorized")
+
+
+def no_such_path() -> Failure:
+    """404: no resource is served under this path."""
+    return Failure(404, "NotFound", "the server could not find the requested resource")
+
+
+def method_not_allowed(method: str) -> Failure:
+    """405: the resource exists, the verb does not."""
+    return Failure(
+        405, "MethodNotAllowed", f"the server does not allow this method on the requested resource: {method}"
+    )
+
+
+def not_found(key: Key) -> Failure:
+    """404: the object does not exist."""
+    kind = KINDS[key.kind]
+    return Failure(404, "NotFound", f'{resource(kind)} "{key.name}" not found', _details(kind, key))
+
+
+def invalid(key: Key, problems: Sequence[Problem]) -> Failure:
+    """422: the object has these problems, all of them."""
+    kind = KINDS[key.kind]
+    name = f"{key.kind}.{kind.group}" if kind.group else key.kind
+    told = ", ".join(map(str, problems))
+    causes = [
+        {"reason": "FieldValueInvalid", "message": _message(problem), "field": problem.field}
+        for problem in problems
+    ]
+    return Failure(
+        422,
+        "Invalid",
+        f'{name} "{key.name}" is invalid: ' + (f"[{told}]" if len(problems) > 1 else told),
+        {"name": key.name, "group": kind.group, "kind": key.kind, "causes": causes},
+    )
+
+
+def undecodable(kind: Kind, name: str, problems: Sequence[Problem]) -> Failure:
+    """422 for a document that is no object of its kind."""
+    return invalid(Key(kind.kind, "", name), problems)
+
+
+def batch_invalid(errors: Sequence[tuple[int, str, Problem]]) -> Failure:
+    """422 for many objects: every problem with the index and name of its object."""
+    rows = [
+        {"index": index, "key": name, "field": problem.field, "message": _message(problem)}
+        for index, name, problem in errors
+    ]
+    count = len({index for index, _, _ in errors})
+    return Failure(
+        422,
+        "Invalid",
+        f"{count} of the objects {'is' if count == 1 else 'are'} invalid, nothing was applied",
+        extra={"errors": rows},
+    )
+
+
+def failure_of(error: StoreError) -> Failure:
+    """What a store's refusal is to a client."""
+    match error:
+        case NotFound(key=key):
+            return not_found(key)
+        case AlreadyExists(key=key):
+            kind = KINDS[key.kind]
+            text = f'{resource(kind)} "{key.name}" already exists'
+            return Failure(409, "AlreadyExists", text, _details(kind, key))
+        case Conflict(key=key, text=why):
+            kind = KINDS[key.kind]
+            text = f'Operation cannot be fulfilled on {resource(kind)} "{key.name}": {why}'
+            return Failure(409, "Conflict", text, _details(kind, key))
+        case Expired():
+            return Failure(410, "Expired", str(error))
+    return Failure(503, "ServiceUnavailable", str(error))
+
+
+def _details(kind: Kind, key: Key) -> dict[str, Any]:
+    details = {"name": key.name, "group": kind.group, "kind": kind.plural}
+    return {name: value for name, value in details.items() if value}
+
+
+def _message(problem: Problem) -> str:
+    return problem.text + (f" ({problem.hint})" if problem.hint else "")
