@@ -39,7 +39,7 @@ class Committed:
 
 
 class Feed:
-    """Keeps one engine equal to one store. `programmed` holds the objects that proxies are configured from."""
+    """Keeps one engine equal to one store. `programmed`: the objects that proxies are configured from."""
 
     def __init__(
         self,

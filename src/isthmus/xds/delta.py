@@ -46,6 +46,8 @@ class Refusal:
     sources: tuple[Key, ...] = ()
     kept: bool = False
     """Whether the client serves an earlier version of it."""
+    since: int = 0
+    """The revision since which the client does not have what it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Watch:
         self.want: Manifest = {}
         self.held: dict[str, str] = {}
         self.fresh: dict[str, int] = {}
+        self.fresh_at = 0
+        """The newest revision that put something into `fresh`, or changed what is in it."""
         self.gone: dict[str, int] = {}
         self.missing: dict[str, int] = {}
         """Names the client asks for, does not hold, and that do not exist: it waits to be told."""
@@ -175,7 +179,7 @@ class Watch:
         for name in self._suspects - self.want.keys():
             if self._covers(name):
                 self._owed.add(name)
-        self._owed |= self.names - request.initial_versions.keys()
+        self._owed |= self.names - request.initial_versions.keys() - self.refused.keys()
         self.greeting_due = self.wildcard and not request.initial_versions
         if self.offered:
             for name in {**self.want, **self.held, **dict.fromkeys(self._owed)}:
@@ -234,7 +238,13 @@ class Watch:
                 self._suspects.discard(name)
                 if wanted is not None and wanted.version == version and self._covers(name):
                     self.refused[name] = Refusal(
-                        self.type_url, name, version, error, wanted.sources, before is not None
+                        self.type_url,
+                        name,
+                        version,
+                        error,
+                        sources=wanted.sources,
+                        kept=before is not None,
+                        since=flight.since,
                     )
             elif self._covers(name):
                 self._alone.add(name)
@@ -247,8 +257,9 @@ class Watch:
         """Sorts one name into fresh, gone, expected or none of them."""
         wanted = self.want.get(name)
         refusal = self.refused.get(name)
+        appeared = since
         if refusal is not None and (wanted is None or wanted.version != refusal.version):
-            del self.refused[name]
+            appeared = min(appeared, self.refused.pop(name).since)
             refusal = None
         if not self._covers(name):
             self._forget(name)
@@ -257,8 +268,7 @@ class Watch:
             else:
                 self.expected.setdefault(name, (since, now))
             return
-        if name in self.expected:
-            since = min(since, self.expected.pop(name)[0])
+        appeared = min(appeared, self.expected.pop(name, (since, now))[0])
         owed = name in self._owed
         if wanted is None:
             due = self.gone if name in self.held or name in self._suspects else self.missing if owed else None
@@ -266,7 +276,10 @@ class Watch:
             due = self.fresh
         else:
             due = None
-        since = min(since, due.get(name, since)) if due is not None else since
+        if due is self.fresh:
+            self.fresh_at = max(self.fresh_at, since)
+        if due is not None:
+            since = min(appeared, due.get(name, since))
         self._forget(name)
         if due is not None:
             due[name] = since

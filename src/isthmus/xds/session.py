@@ -119,7 +119,7 @@ class Session:
         if watch.busy(now, self._pace_s):
             return False
         earlier = [self.watches.get(type_url) for type_url in _ADDED_AFTER.get(watch.type_url, ())]
-        settled = not any(before and self._unsettled(before, now) for before in earlier)
+        settled = not any(before and self._unsettled(before, watch.fresh_at, now) for before in earlier)
         return self._patient(("add", watch.type_url), settled, now)
 
     def _held_back(self, watch: Watch) -> Mapping[str, int] | None:
@@ -127,15 +127,18 @@ class Session:
         return clusters.fresh if clusters and watch.type_url == ENDPOINTS else None
 
     def _may_remove(self, watch: Watch, now: float) -> bool:
+        what = ("remove", watch.type_url)
         if now < self._steady_at or self._kept(watch):
+            self._waiting.pop(what, None)
             return False
         rank = _removal_rank(watch.type_url)
-        settled = not any(self._unsettled(other, now) for other in self.watches.values()) and not any(
+        due = max(watch.gone.values())
+        settled = not any(self._unsettled(other, due, now) for other in self.watches.values()) and not any(
             other.gone
             for other in self.watches.values()
             if _removal_rank(other.type_url) < rank and not self._kept(other)
         )
-        return self._patient(("remove", watch.type_url), settled, now)
+        return self._patient(what, settled, now)
 
     def _patient(self, what: tuple[str, str], settled: bool, now: float) -> bool:
         """Whether to go ahead: when the wait is over, or has lasted longer than the patience."""
@@ -144,8 +147,15 @@ class Session:
         self._waiting.pop(what, None)
         return True
 
-    def _unsettled(self, watch: Watch, now: float) -> bool:
-        return bool(watch.fresh) or watch.busy(now, self._patience_s)
+    def _unsettled(self, watch: Watch, due: int, now: float) -> bool:
+        """Whether something is unsent or unanswered that is not younger than revision `due`.
+
+        What became due later cannot be needed, and would, changing all the time, be waited for in vain.
+        """
+        return any(since <= due for since in watch.fresh.values()) or any(
+            flight.since <= due and now < flight.sent_at + self._patience_s
+            for flight in watch.flights.values()
+        )
 
     def _kept(self, watch: Watch) -> bool:
         if watch.type_url not in _KEPT_BY_REFUSALS:
