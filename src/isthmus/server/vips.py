@@ -16,7 +16,7 @@ from typing import Any
 
 from isthmus.api.core import ServiceSpec
 from isthmus.api.meta import Object
-from isthmus.api.networking.serviceentry import ServiceEntrySpec
+from isthmus.api.networking.service_entry import ServiceEntrySpec
 
 V4_BASE = int(IPv4Address("240.240.0.0"))
 V6_BASE = int(IPv6Address("2001:2::"))

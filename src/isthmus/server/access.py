@@ -1,0 +1,68 @@
+"""The way in for people: `admin.kubeconfig` (0600) with a bearer token, of which the server keeps the hash.
+
+first start     a new token, its hash in users.json, the token in admin.kubeconfig
+later starts    the same token; the file follows the server's address
+file deleted    a new token; the old one is worth nothing from then on
+"""
+
+import io
+import json
+import secrets
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from isthmus.identity.keys import write_durably
+from isthmus.server.authentication import token_hash
+
+KUBECONFIG = "admin.kubeconfig"
+_USERS = "users.json"
+_NAME = "isthmus"
+_USER = "admin"
+
+
+def admin_access(directory: Path, *, server: str, roots: str) -> dict[str, str]:
+    """Makes `admin.kubeconfig` point at `server` (a URL); returns user names by token hash."""
+    token = _kept_token(directory) or secrets.token_urlsafe(32)
+    users = {token_hash(token): _USER}
+    write_durably(directory / _USERS, json.dumps(users, indent=2).encode() + b"\n", 0o600)
+    text = _yaml(kubeconfig(server=server, roots=roots, token=token))
+    path = directory / KUBECONFIG
+    if not path.exists() or path.read_text() != text:
+        write_durably(path, text.encode(), 0o600)
+    return users
+
+
+def kubeconfig(*, server: str, roots: str, token: str) -> dict[str, Any]:
+    """A kubeconfig document (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/)."""
+    authority = b64encode(roots.encode()).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": _NAME, "cluster": {"server": server, "certificate-authority-data": authority}}],
+        "users": [{"name": _USER, "user": {"token": token}}],
+        "contexts": [{"name": _NAME, "context": {"cluster": _NAME, "user": _USER}}],
+        "current-context": _NAME,
+    }
+
+
+def _kept_token(directory: Path) -> str | None:
+    """The token of the file, when it is one that this server gave."""
+    try:
+        users = json.loads((directory / _USERS).read_text())
+        document = YAML(typ="safe", pure=True).load((directory / KUBECONFIG).read_text())
+        token = document["users"][0]["user"]["token"]
+    except (OSError, ValueError, YAMLError, LookupError, TypeError):
+        return None
+    return token if isinstance(token, str) and token_hash(token) in users else None
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    out = io.StringIO()
+    yaml = YAML()
+    yaml.width = 1 << 20
+    yaml.dump(document, out)
+    return out.getvalue()

@@ -1,0 +1,320 @@
+"""The composition root of the control plane: every part made, joined and run, and nothing decided.
+
+store ─▶ feed ─▶ engine ◀─ fleet ─▶ ADS door (mTLS) ─▶ Envoys, agents
+  ▲                          └─▶ status writer ─┐
+  └── API and enrolment door (HTTPS) ◀──────────┘          probe door (mTLS): a VM's first call
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from isthmus.api.meta import Object
+from isthmus.api.networking.workload_entry import WorkloadEntrySpec
+from isthmus.engine import Engine
+from isthmus.envoy.bootstrap import bootstrap
+from isthmus.envoy.manifest import manifest
+from isthmus.envoy.resource import ProxyId
+from isthmus.identity import jointoken
+from isthmus.identity.ca import Authority, AuthorityUnusable
+from isthmus.identity.enrol import Enrolled, Registrar
+from isthmus.identity.serving import ServingIdentity
+from isthmus.mesh.analyse import problems
+from isthmus.mesh.model import MeshSettings
+from isthmus.registry.feed import Feed
+from isthmus.server.access import KUBECONFIG, admin_access
+from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addresses, register, resolved
+from isthmus.server.agent_api import agent_rpc_handlers
+from isthmus.server.authentication import bearer_tokens
+from isthmus.server.enrolment import enrolment_routes
+from isthmus.server.kube_api import kube_api
+from isthmus.server.probe import serve_probe
+from isthmus.server.status import StatusWriter
+from isthmus.server.vips import with_vips
+from isthmus.store.base import StoreUnreadable
+from isthmus.store.sqlite import SqliteStore
+from isthmus.xds.fleet import Fleet
+from isthmus.xds.stream import SERVER_OPTIONS, AdsDoor
+
+RENEWAL_CHECK_S = 3600.0
+DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local", "localhost")
+"""DNS names that the doors' certificate always has, beside what is advertised."""
+
+_log = logging.getLogger(__name__)
+
+
+class Refusal(Exception):
+    """The control plane cannot start as asked; the message says why and what to try."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `isthmus serve` was asked for."""
+
+    state_dir: Path
+    advertise: Sequence[str] = ()
+    bind: str = "::"
+    api_port: int = 8443
+    ads_port: int = 15012
+    probe_port: int = 15014
+    trust_domain: str = "cluster.local"
+
+
+def run(options: Options) -> None:
+    """Serves until SIGINT or SIGTERM; Refusal when it cannot."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _owned(options.state_dir):
+        uvloop.run(_serve(options, started=time.monotonic()))
+
+
+async def _serve(options: Options, *, started: float) -> None:
+    try:
+        advertise = tuple(options.advertise) or default_addresses()
+        if not advertise:
+            raise Unadvertisable("this machine has no default route: say with --advertise how VMs reach it")
+        addresses = await asyncio.to_thread(resolved, advertise)
+        authority = Authority.open(options.state_dir / "ca", options.trust_domain, _now)
+        names = (*DOOR_NAMES, *advertise, *addresses)
+        identity = ServingIdentity.open(options.state_dir / "serving", authority, names, _now)
+        store = await SqliteStore.open(options.state_dir / "isthmus.db")
+    except (Unadvertisable, AuthorityUnusable, StoreUnreadable, ValueError, OSError) as error:
+        raise Refusal(str(error)) from error
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        await _run(options, store, identity, authority, advertise, addresses, stack, started=started)
+
+
+async def _run(
+    options: Options,
+    store: SqliteStore,
+    identity: ServingIdentity,
+    authority: Authority,
+    advertise: Sequence[str],
+    addresses: Sequence[str],
+    stack: contextlib.AsyncExitStack,
+    *,
+    started: float,
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+
+    api_socket = stack.enter_context(_listening(options.bind, options.api_port, "--api-port"))
+    probe_socket = stack.enter_context(_listening(options.bind, options.probe_port, "--probe-port"))
+    api_port, probe_port = api_socket.getsockname()[1], probe_socket.getsockname()[1]
+    await register(store, addresses, probe_port=probe_port)
+
+    engine = Engine()
+    settings = MeshSettings(trust_domain=options.trust_domain)
+    feed = Feed(store, engine, constants={("mesh",): settings}, on_commit=lambda: fleet.committed())
+    fleet = Fleet(
+        engine,
+        manifest=manifest,
+        problems=problems,
+        objects=feed.programmed,
+        registered=_registered(engine),
+        now=time.monotonic,
+    )
+    await feed.start()
+
+    ads, ads_port = _ads_server(
+        options, identity, fleet, agent_rpc_handlers(store, authority, identity, _now)
+    )
+    doors = [f"[{name}]:{api_port}" if ":" in name else f"{name}:{api_port}" for name in advertise]
+    users = admin_access(options.state_dir, server=f"https://{doors[0]}", roots=authority.roots)
+
+    def mint(*, namespace: str, name: str) -> jointoken.Minted:
+        return jointoken.mint(namespace=namespace, name=name, addresses=doors, pin=identity.pin())
+
+    def envoy_start(enrolled: Enrolled) -> Mapping[str, Any]:
+        return start_file(enrolled, identity, [(name, ads_port) for name in advertise])
+
+    routes = [
+        *kube_api(store, authenticate=bearer_tokens(users), on_admit=_with_addresses, mint_token=mint),
+        *enrolment_routes(
+            Registrar(store, authority, _now),
+            roots=lambda: authority.roots,
+            bootstrap=envoy_start,
+            ads_addresses=lambda: [f"[{n}]:{ads_port}" if ":" in n else f"{n}:{ads_port}" for n in advertise],
+            now=_now,
+        ),
+    ]
+    api = _api_server(Starlette(routes=routes), identity)
+    status = StatusWriter(store, fleet)
+
+    await ads.start()
+    stack.push_async_callback(ads.stop, 0.2)
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(feed.run()),
+            tasks.create_task(status.run()),
+            tasks.create_task(serve_probe(probe_socket, identity)),
+            tasks.create_task(_renew(identity)),
+        ]
+        serving = tasks.create_task(api.serve([api_socket]))
+        await api.listens.wait()
+        print(  # noqa: T201
+            f"ready in {time.monotonic() - started:.1f} s: API https://{doors[0]}, configuration "
+            f"{addresses[0]} port {ads_port}, kubeconfig {options.state_dir / KUBECONFIG}",
+            flush=True,
+        )
+        await stopping.wait()
+        api.should_exit = True
+        await serving
+        for task in background:
+            task.cancel()
+
+
+def start_file(
+    enrolled: Enrolled, identity: ServingIdentity, ads_addresses: Sequence[tuple[str, int]]
+) -> Mapping[str, Any]:
+    """Envoy's bootstrap for a workload that has just been registered."""
+    key, spec = enrolled.entry.key, enrolled.entry.spec
+    assert isinstance(spec, WorkloadEntrySpec)
+    return bootstrap(
+        node_id=f"sidecar~{spec.address}~{key.name}.{key.namespace}~{key.namespace}.svc.cluster.local",
+        cluster=f"{enrolled.group.key.name}.{key.namespace}",
+        metadata={"NAMESPACE": key.namespace, "WORKLOAD_NAME": key.name, "LABELS": dict(spec.labels)},
+        ads_addresses=ads_addresses,
+        control_plane_id=identity.spiffe,
+    )
+
+
+def _ads_server(
+    options: Options, identity: ServingIdentity, fleet: Fleet, rpc: "grpc.GenericRpcHandler[Any, Any]"
+) -> tuple[grpc.aio.Server, int]:
+    """The server of the mTLS door, bound and not yet started, and its port."""
+    server = grpc.aio.server(options=[*SERVER_OPTIONS])
+    server.add_generic_rpc_handlers((AdsDoor(fleet, options.trust_domain), rpc))
+    configuration, fetch = _door_credentials(identity)
+    credentials = grpc.dynamic_ssl_server_credentials(
+        configuration, fetch, require_client_authentication=True
+    )
+    address = f"[{options.bind}]" if ":" in options.bind else options.bind
+    try:
+        port = server.add_secure_port(f"{address}:{options.ads_port}", credentials)
+    except RuntimeError as error:
+        raise Refusal(f"--ads-port {options.ads_port}: cannot listen: {error}") from error
+    return server, port
+
+
+def _door_credentials(
+    identity: ServingIdentity,
+) -> tuple[grpc.ServerCertificateConfiguration, Callable[[], grpc.ServerCertificateConfiguration]]:
+    """The door's certificate, and what gRPC asks for at each handshake: the present one."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        key = identity.key_path.read_bytes()
+        return grpc.ssl_server_certificate_configuration(
+            [(key, identity.chain.encode())], root_certificates=identity.roots.encode()
+        )
+
+    shown = identity.chain, configuration()
+
+    def fetch() -> grpc.ServerCertificateConfiguration:
+        nonlocal shown
+        if identity.chain != shown[0]:
+            shown = identity.chain, configuration()
+        return shown[1]
+
+    return shown[1], fetch
+
+
+class _Api(uvicorn.Server):
+    """uvicorn, whose owner takes the signals and wants to know when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _api_server(app: Starlette, identity: ServingIdentity) -> _Api:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    config.load()
+    config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
+    return _Api(config)
+
+
+async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
+    return with_vips(objects, existing)
+
+
+async def _renew(identity: ServingIdentity) -> None:
+    while True:
+        await asyncio.sleep(RENEWAL_CHECK_S)
+        if identity.renew_if_due():
+            _log.info("serving certificate renewed")
+
+
+def _registered(engine: Engine) -> Callable[[ProxyId], str | None]:
+    def registered(proxy: ProxyId) -> str | None:
+        fact = engine.input("fact", "WorkloadEntry", proxy.namespace, proxy.workload)
+        return None if fact is None else fact.spec.service_account or "default"
+
+    return registered
+
+
+def _listening(bind: str, port: int, option: str) -> socket.socket:
+    """A listening TCP socket; `::` takes both families where the machine has IPv6."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    try:
+        return socket.create_server(
+            (bind, port),
+            family=family,
+            backlog=1024,
+            dualstack_ipv6=bind == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        raise Refusal(f"{option} {port} on {bind}: {error.strerror}; choose another") from error
+
+
+@contextlib.contextmanager
+def _owned(state_dir: Path) -> Iterator[None]:
+    """Holds the state directory, so that no second control plane writes into it."""
+    with (state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refusal(f"another control plane is running on {state_dir}") from error
+        yield
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+__all__ = ["NAME", "SYSTEM", "Options", "Refusal", "run"]
