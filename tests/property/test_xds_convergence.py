@@ -100,6 +100,8 @@ class World:
             self.session.receive(Request(type_url, (name,)), self.now)
 
     def reconnect(self, restart: bool) -> None:
+        if restart:  # with a refused response open, nobody would know any more what the client took of it
+            self.settle()
         self.memories = {} if restart else self.session.memories()
         self.connect()
 

@@ -174,8 +174,6 @@ class Watch:
                 and (wanted := self.want.get(name))
                 and wanted.version == refusal.version
             }
-        else:
-            self._suspects.clear()
         for name in self._suspects - self.want.keys():
             if self._covers(name):
                 self._owed.add(name)
@@ -235,7 +233,6 @@ class Watch:
             wanted = self.want.get(name)
             if lone:
                 self._alone.discard(name)
-                self._suspects.discard(name)
                 if wanted is not None and wanted.version == version and self._covers(name):
                     self.refused[name] = Refusal(
                         self.type_url,
