@@ -70,7 +70,7 @@ class HTTPMatchRequest(Model):
     headers: Mapping[str, StringMatch] = Field(default_factory=dict)
     """Headers by lower-case name; an empty match asks only that the header is there."""
     query_params: Mapping[str, StringMatch] = Field(default_factory=dict)
-    """Query parameters by name; prefix is not supported."""
+    """Query parameters by name."""
     without_headers: Mapping[str, StringMatch] = Field(default_factory=dict)
     """Headers that must not match; an empty match asks that the header is not there."""
     ignore_uri_case: bool = False
@@ -173,7 +173,7 @@ class HTTPRoute(Model):
     rewrite: HTTPRewrite | None = None
     """Changes path or host before the request goes on; not with a redirect."""
     timeout: Duration | None = None
-    """Time limit of the whole request; none when left out, and 0s means none."""
+    """Time limit of the whole request; none when left out."""
     retries: HTTPRetry | None = None
     """When a failed request is tried again."""
     fault: HTTPFaultInjection | None = None
