@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from isthmus.api.meta import Object
+from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.engine import Engine
 from isthmus.envoy.bootstrap import bootstrap
@@ -36,6 +36,7 @@ from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.serving import ServingIdentity
 from isthmus.mesh.analyse import problems
 from isthmus.mesh.model import MeshSettings
+from isthmus.mesh.workloads import inbound_ports
 from isthmus.registry.feed import Feed
 from isthmus.server.access import KUBECONFIG, admin_access
 from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addresses, register, resolved
@@ -43,7 +44,7 @@ from isthmus.server.agent_api import agent_rpc_handlers
 from isthmus.server.authentication import bearer_tokens
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.kube_api import kube_api
-from isthmus.server.probe import serve_probe
+from isthmus.server.probe import probe_listener
 from isthmus.server.status import StatusWriter
 from isthmus.server.vips import with_vips
 from isthmus.store.base import StoreUnreadable
@@ -119,8 +120,14 @@ async def _run(
         loop.add_signal_handler(number, stopping.set)
 
     api_socket = stack.enter_context(_listening(options.bind, options.api_port, "--api-port"))
-    probe_socket = stack.enter_context(_listening(options.bind, options.probe_port, "--probe-port"))
-    api_port, probe_port = api_socket.getsockname()[1], probe_socket.getsockname()[1]
+    api_port = api_socket.getsockname()[1]
+    hosts = None if options.bind == "::" else [options.bind]
+    try:
+        probe_port = await stack.enter_async_context(
+            probe_listener(identity, hosts=hosts, port=options.probe_port)
+        )
+    except OSError as error:
+        raise Refusal(f"--probe-port {options.probe_port}: {error.strerror}; choose another") from error
     await register(store, addresses, probe_port=probe_port)
 
     engine = Engine()
@@ -136,9 +143,8 @@ async def _run(
     )
     await feed.start()
 
-    ads, ads_port = _ads_server(
-        options, identity, fleet, agent_rpc_handlers(store, authority, identity, _now)
-    )
+    rpc = agent_rpc_handlers(store, authority, identity, _declared(engine))
+    ads, ads_port = _ads_server(options, identity, fleet, rpc)
     doors = [f"[{name}]:{api_port}" if ":" in name else f"{name}:{api_port}" for name in advertise]
     users = admin_access(options.state_dir, server=f"https://{doors[0]}", roots=authority.roots)
 
@@ -167,7 +173,6 @@ async def _run(
         background = [
             tasks.create_task(feed.run()),
             tasks.create_task(status.run()),
-            tasks.create_task(serve_probe(probe_socket, identity)),
             tasks.create_task(_renew(identity)),
         ]
         serving = tasks.create_task(api.serve([api_socket]))
@@ -286,6 +291,13 @@ def _registered(engine: Engine) -> Callable[[ProxyId], str | None]:
         return None if fact is None else fact.spec.service_account or "default"
 
     return registered
+
+
+def _declared(engine: Engine) -> Callable[[str, str], Collection[int]]:
+    def declared(namespace: str, workload: str) -> Collection[int]:
+        return [port.number for port in engine(inbound_ports, Key("WorkloadEntry", namespace, workload))]
+
+    return declared
 
 
 def _listening(bind: str, port: int, option: str) -> socket.socket:
