@@ -131,7 +131,7 @@ async def test_client_without_a_certificate_does_not_get_in(tmp_path: Path) -> N
     async with serving(mesh, files) as port:
         trusted = grpc.ssl_channel_credentials(files.roots.read_bytes())
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trusted) as channel:
-            call = channel.stream_stream("/any/method")()
+            call = channel.stream_stream("/any/method")()  # type: ignore[call-arg]
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
