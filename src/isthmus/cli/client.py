@@ -1,0 +1,200 @@
+"""A kubeconfig -> requests to the API, answers as plain documents, refusals as typed errors."""
+
+import base64
+import binascii
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from isthmus.api.kinds import Kind
+
+Document = dict[str, Any]
+_TIMEOUT_S = 30.0
+
+
+class ClientError(Exception):
+    """A request that did not get what it asked for; the message is for people."""
+
+
+class KubeconfigError(ClientError):
+    """The kubeconfig is missing or cannot be used."""
+
+
+class Unreachable(ClientError):
+    """The server did not answer, or is not the one that the kubeconfig means."""
+
+
+class Refused(ClientError):
+    """The server answered with a `Status` that says no."""
+
+    def __init__(self, code: int, status: Mapping[str, Any]) -> None:
+        super().__init__(str(status.get("message") or f"the server answered {code}"))
+        self.code = code
+        self.reason = str(status.get("reason", ""))
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server answered, with its warnings."""
+
+    document: Document
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Requests to one API server."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+    token: str = field(repr=False)
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path) -> "Client":
+        """The client for a kubeconfig's current context; KubeconfigError when it cannot be used."""
+        document = _kubeconfig(path)
+        try:
+            context = _entry(document, "contexts", document["current-context"])["context"]
+            cluster = _entry(document, "clusters", context["cluster"])["cluster"]
+            user = _entry(document, "users", context["user"])["user"]
+            server = urlsplit(cluster["server"])
+            authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+            port = server.port or 443
+        except (LookupError, TypeError, ValueError, binascii.Error) as error:
+            raise KubeconfigError(
+                f"{path}: {error!r} is missing or wrong; isthmus serve writes a good one into its --state-dir"
+            ) from None
+        if server.scheme != "https" or not server.hostname:
+            raise KubeconfigError(f"{path}: server {cluster['server']!r} is not https://HOST:PORT")
+        token = user.get("token")
+        if not isinstance(token, str) or not token:
+            raise KubeconfigError(f"{path}: user {context['user']} has no token; others are not supported")
+        try:
+            return cls(server.hostname, port, ssl.create_default_context(cadata=authority), token)
+        except ssl.SSLError as error:
+            raise KubeconfigError(f"{path}: certificate-authority-data: {error}") from None
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Document:
+        """One object."""
+        return self.request("GET", _path(kind, namespace, name)).document
+
+    def list(self, kind: Kind, namespace: str | None) -> Sequence[Document]:
+        """The objects of a kind in a namespace, or (None) in all."""
+        items: Sequence[Document] = self.request("GET", _path(kind, namespace or "")).document["items"]
+        return items
+
+    def create(self, kind: Kind, namespace: str, document: Document) -> Answer:
+        """Makes one object."""
+        return self.request("POST", _path(kind, namespace), document)
+
+    def delete(self, kind: Kind, namespace: str, name: str) -> Answer:
+        """Deletes one object."""
+        return self.request("DELETE", _path(kind, namespace, name))
+
+    def apply(self, objects: Sequence[Document], *, dry_run: bool = False) -> Sequence[Document]:
+        """Applies all objects or none; a result for each, in order."""
+        body = {"objects": [*objects], "dryRun": dry_run}
+        answer = self.request("POST", "/apis/isthmus.dev/v1alpha1/apply", body)
+        results: Sequence[Document] = answer.document["results"]
+        return results
+
+    def request(
+        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request; Refused or Unreachable when it does not succeed."""
+        connection = http.client.HTTPSConnection(
+            self.host, self.port, timeout=_TIMEOUT_S, context=self.context
+        )
+        headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            url = f"{path}?{urlencode(query)}" if query else path
+            connection.request(method, url, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            raw = response.read()
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(
+                f"{self._server}: the kubeconfig does not trust its certificate ({error.verify_message}); "
+                "take the kubeconfig of this server's --state-dir"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(
+                f"{self._server} does not answer: {error}; is isthmus serve running there?"
+            ) from None
+        finally:
+            connection.close()
+        document = self._document(raw, response.status)
+        if response.status >= 400:
+            raise Refused(response.status, document)
+        return Answer(document, tuple(_warnings(response.headers.get_all("Warning") or ())))
+
+    @property
+    def _server(self) -> str:
+        return (
+            f"https://[{self.host}]:{self.port}" if ":" in self.host else f"https://{self.host}:{self.port}"
+        )
+
+    def _document(self, raw: bytes, code: int) -> Document:
+        try:
+            document = json.loads(raw)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise Unreachable(f"{self._server} answered {code} and no JSON: is it Isthmus' API?")
+        return document
+
+
+def kubeconfig_path(given: str | None) -> Path:
+    """The kubeconfig to use: the given one, $ISTHMUS_KUBECONFIG, or ./admin.kubeconfig."""
+    return Path(given or os.environ.get("ISTHMUS_KUBECONFIG") or "admin.kubeconfig")
+
+
+def _kubeconfig(path: Path) -> Document:
+    try:
+        document = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        raise KubeconfigError(
+            f"{path} does not exist: give --kubeconfig or set ISTHMUS_KUBECONFIG to the admin.kubeconfig "
+            "that isthmus serve wrote into its --state-dir"
+        ) from None
+    except OSError as error:
+        raise KubeconfigError(f"{path}: {error.strerror}") from None
+    except (YAMLError, ValueError) as error:
+        raise KubeconfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise KubeconfigError(f"{path} is not a kubeconfig")
+    return document
+
+
+def _entry(document: Document, section: str, name: str) -> Document:
+    for entry in document[section]:
+        if entry["name"] == name:
+            found: Document = entry
+            return found
+    raise KeyError(f"{section}: {name}")
+
+
+def _path(kind: Kind, namespace: str, name: str = "") -> str:
+    base = f"/apis/{kind.group}/{kind.versions[0]}" if kind.group else f"/api/{kind.versions[0]}"
+    if kind.namespaced and namespace:
+        base += f"/namespaces/{quote(namespace, safe='')}"
+    base += f"/{kind.plural}"
+    return f"{base}/{quote(name, safe='')}" if name else base
+
+
+def _warnings(headers: Sequence[str]) -> Iterator[str]:
+    for header in headers:
+        _, _, quoted = header.partition('"')
+        yield quoted.removesuffix('"').replace('\\"', '"').replace("\\\\", "\\")
