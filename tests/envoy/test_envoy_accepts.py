@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from real_envoy import can_unshare, running, served
+from real_identity import secrets
 
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from makers import BOOKINFO, World
@@ -150,6 +151,7 @@ async def _accepted(world: World, tmp_path: Path, workload: str) -> None:
     assert all(manifests.values())
     socket = tmp_path / "xds.sock"
     async with served(socket) as discovery, running(tmp_path, socket), asyncio.timeout(15):
+        discovery.secrets = secrets(tmp_path)
         await discovery.push(manifests)
         await discovery.wait_accepted(*SERVED)
 
