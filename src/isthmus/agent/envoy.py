@@ -111,7 +111,7 @@ async def live(paths: Paths, envoy: Envoy) -> None:
     """Waits until Envoy says that it is live; EnvoyFailed when it ends instead."""
     while not await _says_live(paths):
         if ended(envoy):
-            raise EnvoyFailed(f"Envoy ended while starting: {last_words(paths)}")
+            raise EnvoyFailed(f"Envoy ended while starting{_how(envoy)}: {last_words(paths)}")
         await asyncio.sleep(_POLL_S)
 
 
@@ -120,7 +120,7 @@ async def listening(envoy: Envoy, paths: Paths, *ports: int) -> None:
     for port in ports:
         while not await _accepts(port):
             if ended(envoy):
-                raise EnvoyFailed(f"Envoy ended before it listened on {port}: {last_words(paths)}")
+                raise EnvoyFailed(f"Envoy ended before it listened on {port}{_how(envoy)}: {last_words(paths)}")
             await asyncio.sleep(_POLL_S)
 
 
@@ -179,6 +179,11 @@ async def admin(paths: Paths, method: str, path: str) -> str:
     if not answer.startswith("HTTP/1.1 200"):
         raise EnvoyFailed(f"Envoy's admin answers {answer.partition(chr(13))[0]!r} to {path}")
     return answer
+
+
+def _how(envoy: Envoy) -> str:
+    code = envoy.child.returncode if envoy.child is not None else None
+    return "" if code is None else f" (killed by signal {-code})" if code < 0 else f" (exit code {code})"
 
 
 def last_words(paths: Paths, lines: int = 3) -> str:
