@@ -1,1 +1,1 @@
-"""The lab: hosts made of network namespaces that behave like VMs on a network, inside one disposable process tree."""
+"""The lab: network namespaces that behave like VMs on a network, in one disposable process tree."""

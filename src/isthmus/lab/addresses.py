@@ -1,4 +1,4 @@
-"""Numbers become addresses: the lab's networks and hosts, the same in every lab because no lab sees another."""
+"""Numbers become addresses: the lab's networks and hosts, the same in every lab as no lab sees another."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network

@@ -1,10 +1,10 @@
-"""A host's name and number become namespaces, mounts, a cable to the bridge, and addresses; done by the leader.
+"""A host's name and number become namespaces, mounts, a cable and addresses; done by the leader.
 
     leader ──unshare──▶ holder: private /etc, /var/lib, /run, /dev/shm ──"mounted"──▶ leader
     leader: veth from the bridge into the holder's network namespace ──ip batch──▶ holder: addresses ──"up"──▶
 
-The holder is pid 1 of the host's pid namespace: it ignores SIGCHLD, so that the kernel reaps what is orphaned,
-and when it dies everything on the host dies with it.
+The holder is pid 1 of the host's pid namespace: it ignores SIGCHLD, so that the kernel reaps orphans, and
+when it dies everything on the host dies with it.
 """
 
 import subprocess

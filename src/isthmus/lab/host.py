@@ -150,7 +150,7 @@ class Host:
     def spawn(
         self, command: Sequence[str], *, log: str | Path, environment: Mapping[str, str] | None = None
     ) -> Process:
-        """Leave a command running on the host; its output goes to a file outside (a name: in the lab's logs)."""
+        """Leave a command running on the host; output goes to a file outside (a name: in the lab's logs)."""
         path = self.logs / log
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as out:

@@ -1,4 +1,4 @@
-"""A wish (a lab, a command on a host) becomes the argv of `unshare` or `nsenter`; what the machine lacks is said."""
+"""A wish (a lab, a command on a host) becomes the argv of `unshare` or `nsenter`; lacking tools are named."""
 
 import getpass
 import os

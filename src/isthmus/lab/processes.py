@@ -1,4 +1,4 @@
-"""/proc becomes answers about processes: who is whose child, and whether a pid is still the process we meant."""
+"""/proc becomes answers about processes: who is whose child, and whether a pid is still the one we meant."""
 
 import os
 from collections.abc import Iterator

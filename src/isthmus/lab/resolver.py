@@ -1,4 +1,4 @@
-"""A DNS question becomes an answer: the lab's name server, which knows `<host>` and `<host>.lab` and nothing else."""
+"""A DNS question becomes an answer: the lab's name server, which knows `<host>` and `<host>.lab` only."""
 
 import asyncio
 import struct

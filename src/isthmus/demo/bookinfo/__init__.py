@@ -1,0 +1,1 @@
+"""Bookinfo's four services, small, with the original's paths, JSON and environment names."""
