@@ -1,0 +1,445 @@
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from enrolment_world import World, spec_of, world
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.types import Message
+
+from isthmus.api.meta import Key
+from isthmus.clock import rfc3339
+from isthmus.identity import keys
+from isthmus.identity.enrol import Refused
+from isthmus.identity.jointoken import Token
+from isthmus.server.enrolment import MAX_BODY, PATH, RateLimit, application, enrolment_routes
+from isthmus.store.base import Delete, UpdateStatus
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path) as made:
+        yield made
+
+
+async def refusal(here: World, token: Token, /, **changes: Any) -> Refused:
+    """The refusal of an application, after which nothing may have changed."""
+    before = await here.entries()
+    with pytest.raises(Refused) as refused:
+        await here.registrar.enrol(here.application(token, **changes))
+    assert await here.entries() == before
+    return refused.value
+
+
+async def test_a_vm_becomes_a_workload(here: World) -> None:
+    await here.group(annotations={"isthmus.dev/certificate-ttl": "60s"})
+    key = keys.new_key()
+    token = await here.token()
+    enrolled = await here.registrar.enrol(here.application(token, csr=keys.request_pem(key)))
+    leaf = keys.certificates(enrolled.issued.chain)[0]
+    assert await here.entries() == ["vms/mysql-10.0.0.5"]
+    assert str(enrolled.spiffe) == "spiffe://cluster.local/ns/vms/sa/mysql"
+    assert leaf.public_key() == key.public_key()
+    assert leaf.subject.rfc4514_string() == "CN=mysql-10.0.0.5"
+    assert enrolled.ttl == timedelta(seconds=60)
+    assert spec_of(enrolled.entry).address == "10.0.0.5"
+    assert (await here.status(token))["workload"] == "mysql-10.0.0.5"
+
+
+async def test_names_in_a_signing_request_are_claims_and_count_for_nothing(here: World) -> None:
+    await here.group()
+    builder = x509.CertificateSigningRequestBuilder(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "isthmus")])
+    ).add_extension(
+        x509.SubjectAlternativeName(
+            [
+                x509.UniformResourceIdentifier("spiffe://cluster.local/ns/isthmus-system/sa/isthmus"),
+                x509.DNSName("isthmus.isthmus-system.svc"),
+            ]
+        ),
+        critical=True,
+    )
+    key = keys.new_key()
+    csr = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    enrolled = await here.registrar.enrol(here.application(await here.token(), csr=csr))
+    leaf = keys.certificates(enrolled.issued.chain)[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [x509.UniformResourceIdentifier("spiffe://cluster.local/ns/vms/sa/mysql")]
+    assert leaf.subject.rfc4514_string() == "CN=mysql-10.0.0.5"
+
+
+async def test_of_fifty_at_once_one_wins(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    applications = [here.application(token) for _ in range(50)]
+    results = await asyncio.gather(*map(here.registrar.enrol, applications), return_exceptions=True)
+    winners = [result for result in results if not isinstance(result, BaseException)]
+    losers = [result for result in results if isinstance(result, Refused)]
+    assert (len(winners), len(losers)) == (1, 49)
+    assert {loser.status for loser in losers} == {409}
+    assert all("already used at 20" in loser.error for loser in losers)
+    assert await here.entries() == ["vms/mysql-10.0.0.5"]
+
+
+async def test_of_fifty_addresses_at_once_one_wins(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    applications = [here.application(token, address=f"10.0.1.{n}") for n in range(50)]
+    results = await asyncio.gather(*map(here.registrar.enrol, applications), return_exceptions=True)
+    assert sum(not isinstance(result, BaseException) for result in results) == 1
+    assert len(await here.entries()) == 1
+
+
+async def test_the_same_key_may_try_again(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    csr = keys.request_pem(keys.new_key())
+    first = await here.registrar.enrol(here.application(token, csr=csr))
+    again = await here.registrar.enrol(here.application(token, csr=csr))
+    assert first.entry == again.entry
+    assert first.issued.serial != again.issued.serial
+    # also after the VM's rollback took the entry away
+    await here.store.apply([Delete(first.entry.key)])
+    await here.registrar.enrol(here.application(token, csr=csr))
+    assert await here.entries() == ["vms/mysql-10.0.0.5"]
+
+
+async def test_the_same_key_at_another_address_is_another_vm(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    csr = keys.request_pem(keys.new_key())
+    await here.registrar.enrol(here.application(token, csr=csr))
+    refused = await refusal(here, token, csr=csr, address="10.0.0.6")
+    assert (refused.status, "another address" in refused.error) == (409, True)
+
+
+async def test_another_token_brings_a_reinstalled_vm_back(here: World) -> None:
+    await here.group()
+    first = await here.registrar.enrol(here.application(await here.token()))
+    again = await here.registrar.enrol(here.application(await here.token(name="second")))
+    assert first.entry.meta.uid == again.entry.meta.uid
+
+
+@pytest.mark.parametrize(
+    "changes", [{"secret": bytes(32)}, {"secret": b""}, {"token": "t2"}, {"namespace": "x"}]
+)
+async def test_an_unknown_token_is_told_nothing(here: World, changes: dict[str, Any]) -> None:
+    await here.group()
+    refused = await refusal(here, await here.token(), **changes)
+    assert refused.status == 401
+    assert refused.error == "this control plane does not know the join token"
+    assert "vms" not in refused.error + refused.hint
+    assert "mysql" not in refused.error + refused.hint
+
+
+async def test_a_tampered_secret_is_unknown_bit_by_bit(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    for bit in (0, 100, 255):
+        wrong = (int.from_bytes(token.secret, "big") ^ 1 << bit).to_bytes(32, "big")
+        assert (await refusal(here, token, secret=wrong)).status == 401
+    assert await here.status(token) == {}
+
+
+async def test_an_expired_token_is_refused_even_for_its_key(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    csr = keys.request_pem(keys.new_key())
+    await here.registrar.enrol(here.application(token, csr=csr))
+    here.offset[0] += timedelta(minutes=15)
+    refused = await refusal(here, token, csr=csr)
+    assert (refused.status, "expired at 20" in refused.error) == (403, True)
+    assert "--group vms/mysql" in refused.hint
+
+
+@pytest.mark.parametrize(
+    ("skew", "words"),
+    [
+        (timedelta(minutes=10), "10 min 0 s ahead of"),
+        (timedelta(minutes=-10), "10 min 0 s behind"),
+        (timedelta(days=-20000), "behind"),
+    ],
+)
+async def test_a_clock_that_is_off_is_refused_with_the_measure(
+    here: World, skew: timedelta, words: str
+) -> None:
+    await here.group()
+    token = await here.token()
+    application_ = here.application(token)
+    refused = await refusal(here, token, time=application_.time + skew + timedelta(milliseconds=100))
+    assert refused.status == 422
+    assert words in refused.error
+    assert await here.status(token) == {}
+
+
+async def test_a_clock_that_is_a_little_off_will_do(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    await here.registrar.enrol(here.application(token, time=here.now() - timedelta(minutes=4)))
+
+
+@pytest.mark.parametrize(
+    "csr",
+    [
+        "nonsense",
+        "x" * 20_000,
+        keys.request_pem(ec.generate_private_key(ec.SECP384R1())),
+    ],
+)
+async def test_a_bad_signing_request_does_not_use_the_token(here: World, csr: str) -> None:
+    await here.group()
+    token = await here.token()
+    assert (await refusal(here, token, csr=csr)).status == 422
+    assert await here.status(token) == {}
+    await here.registrar.enrol(here.application(token))
+
+
+async def test_a_token_of_a_group_that_is_gone(here: World) -> None:
+    refused = await refusal(here, await here.token())
+    assert (refused.status, "WorkloadGroup vms/mysql" in refused.error) == (409, True)
+
+
+async def test_another_groups_address_is_not_taken_over(here: World) -> None:
+    await here.group()
+    await here.group("web", "shop")
+    await here.registrar.enrol(here.application(await here.token()))
+    thief = await here.token("web", "shop")
+    refused = await refusal(here, thief)
+    assert refused.status == 409
+    assert "10.0.0.5 belongs to another workload" in refused.error
+    assert "vms" not in refused.error + refused.hint
+    assert "mysql" not in refused.error + refused.hint
+    assert await here.status(thief) == {}
+
+
+async def test_a_hand_written_entry_is_not_taken_over(here: World) -> None:
+    await here.group()
+    document = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadEntry",
+        "metadata": {"name": "mysql-10.0.0.5", "namespace": "vms"},
+        "spec": {"address": "10.9.9.9", "serviceAccount": "admin"},
+    }
+    await here.apply(document)
+    token = await here.token()
+    assert (await refusal(here, token)).status == 409
+    document["metadata"] = {"name": "by-hand", "namespace": "vms"}
+    document["spec"] = {"address": "fd00:0::5", "serviceAccount": "admin"}
+    await here.apply(document)
+    assert (await refusal(here, token, address="fd00::5")).status == 409
+
+
+async def test_of_two_groups_at_once_at_most_one_gets_an_address(here: World) -> None:
+    await here.group()
+    await here.group("web", "shop")
+    tokens = [await here.token(), await here.token("web", "shop")]
+    applications = [here.application(token) for token in tokens]
+    results = await asyncio.gather(*map(here.registrar.enrol, applications), return_exceptions=True)
+    assert sum(isinstance(result, Refused) for result in results) >= 1
+    assert len(await here.entries()) <= 1
+    assert here.registrar._claims == {}
+
+
+async def test_networks_may_use_the_same_addresses(here: World) -> None:
+    await here.group(template={"serviceAccount": "a", "network": "east"})
+    await here.group("web", "shop", template={"serviceAccount": "a", "network": "west"})
+    for token in (await here.token(), await here.token("web", "shop")):
+        await here.registrar.enrol(here.application(token))
+    assert len(await here.entries()) == 2
+
+
+async def test_deleting_the_group_takes_its_workloads_along(here: World) -> None:
+    group = await here.group()
+    await here.registrar.enrol(here.application(await here.token()))
+    await here.store.apply([Delete(group.key)])
+    assert await here.entries() == []
+
+
+async def test_a_workloads_status_survives_its_return(here: World) -> None:
+    await here.group()
+    enrolled = await here.registrar.enrol(here.application(await here.token()))
+    key = enrolled.entry.key
+    await here.store.apply([UpdateStatus(key, {"conditions": [{"type": "Healthy", "status": "True"}]})])
+    await here.registrar.enrol(here.application(await here.token(name="second")))
+    entry = await here.store.get(Key("WorkloadEntry", "vms", key.name))
+    assert entry is not None
+    assert entry.status["conditions"]
+
+
+# --- the HTTP door ---------------------------------------------------------------------------------------
+
+
+async def post(app: Starlette, body: bytes, client: str = "10.0.0.5") -> tuple[int, dict[str, Any]]:
+    """One request through the whole ASGI application."""
+    sent: list[Message] = []
+    chunks = [body[start : start + 8192] for start in range(0, len(body), 8192)] or [b""]
+
+    async def receive() -> Message:
+        chunk = chunks.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+        "headers": [],
+        "client": (client, 40000),
+        "server": ("127.0.0.1", 1),
+        "scheme": "https",
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+def door(here: World, limit: RateLimit | None = None) -> Starlette:
+    routes = enrolment_routes(
+        here.registrar,
+        roots=lambda: here.authority.roots,
+        bootstrap=lambda enrolled: {"node": enrolled.entry.key.name},
+        ads_addresses=lambda: ["cp.example.com:15012"],
+        now=here.now,
+        limit=limit,
+    )
+    return Starlette(routes=routes)
+
+
+def body(here: World, token: Token, /, **changes: Any) -> bytes:
+    document = {
+        "token": token.id,
+        "secret": token.secret.hex(),
+        "csr": keys.request_pem(keys.new_key()),
+        "addresses": ["10.0.0.5", "fd00::5"],
+        "hostname": "vm-1",
+        "time": rfc3339(here.now().timestamp()),
+    }
+    return json.dumps(document | changes).encode()
+
+
+async def test_the_door_answers_with_all_that_an_agent_needs(here: World) -> None:
+    await here.group()
+    status, answer = await post(door(here), body(here, await here.token()))
+    assert status == 200
+    assert answer["workload"] == "mysql-10.0.0.5"
+    assert answer["namespace"] == "vms"
+    assert answer["spiffe_id"] == "spiffe://cluster.local/ns/vms/sa/mysql"
+    assert answer["bootstrap"] == {"node": "mysql-10.0.0.5"}
+    assert answer["ads"] == ["cp.example.com:15012"]
+    assert answer["certificate_ttl_s"] == 86400
+    assert answer["server_time"].endswith("Z")
+    assert answer["roots"] == here.authority.roots
+    assert keys.certificates(answer["chain"])
+
+
+async def test_the_doors_refusals_say_what_to_do(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    status, answer = await post(door(here), body(here, token, secret="00" * 32))
+    assert status == 401
+    assert set(answer) == {"error", "hint", "server_time"}
+    assert answer["hint"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"token": "noslash"},
+        {"token": 7},
+        {"token": "a" * 600 + "/b"},
+        {"secret": "zz"},
+        {"secret": None},
+        {"secret": "00" * 1000},
+        {"csr": ["x"]},
+        {"addresses": []},
+        {"addresses": "10.0.0.5"},
+        {"addresses": [["10.0.0.5"]]},
+        {"addresses": ["10.0.0.5"] * 100},
+        {"hostname": "a\nb"},
+        {"hostname": "a" * 300},
+        {"time": "2026-01-01T00:00:00"},
+        {"time": "soon"},
+        {"time": 1.5},
+    ],
+)
+async def test_malformed_requests_are_refused(here: World, changes: dict[str, Any]) -> None:
+    await here.group()
+    token = await here.token()
+    status, answer = await post(door(here), body(here, token, **changes))
+    assert status == 400, answer
+    assert await here.status(token) == {}
+
+
+@pytest.mark.parametrize("sent", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 60_000, b'"x"', b"9" * 5000])
+async def test_what_is_no_request_is_refused(here: World, sent: bytes) -> None:
+    status, _ = await post(door(here), sent)
+    assert status == 400
+
+
+async def test_a_megabyte_is_not_read(here: World) -> None:
+    status, answer = await post(door(here), b" " * 1_000_000)
+    assert status == 413
+    assert str(MAX_BODY) in answer["error"]
+
+
+async def test_the_door_is_rate_limited_per_client(here: World) -> None:
+    app = door(here, RateLimit(burst=3, per_second=0.01))
+    seen = [(await post(app, b"{}", "10.0.0.5"))[0] for _ in range(5)]
+    assert seen == [400, 400, 400, 429, 429]
+    assert (await post(app, b"{}", "10.0.0.6"))[0] == 400
+
+
+async def test_a_store_that_cannot_write_is_no_success(here: World) -> None:
+    await here.group()
+    token = await here.token()
+    await here.store.close()
+    status, answer = await post(door(here), body(here, token))
+    assert status == 503
+    assert "chain" not in answer
+
+
+def test_the_rate_limit_refills_and_forgets() -> None:
+    limit = RateLimit(burst=2, per_second=0.5, clients=2)
+    assert [limit.wait_s("a", 0), limit.wait_s("a", 0), limit.wait_s("a", 0)] == [0, 0, 2]
+    assert limit.wait_s("a", 2) == 0
+    assert limit.wait_s("a", 2) == 2
+    limit.wait_s("b", 2)
+    limit.wait_s("c", 2)
+    assert limit.wait_s("a", 2) == 0
+
+
+def test_one_ipv6_subscriber_is_one_client() -> None:
+    limit = RateLimit(burst=1, per_second=1)
+    assert limit.wait_s("2001:db8::1", 0) == 0
+    assert limit.wait_s("2001:db8::2", 0) == 1
+    assert limit.wait_s("2001:db8:0:1::1", 0) == 0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+FIELDS = ["token", "secret", "csr", "addresses", "hostname", "time"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_any_document_is_read_or_refused(document: dict[str, Any]) -> None:
+    with contextlib.suppress(Refused):
+        application(json.dumps(document).encode())
