@@ -101,7 +101,9 @@ def host(address: str, *, state_size: str = "64m") -> Iterator[Host]:
 def pair(*, state_size: str = "64m") -> Iterator[tuple[Host, Host]]:
     """The VM and its peer, with IPv4 and IPv6 between them."""
     with host("10.0.0.7", state_size=state_size) as vm, host("10.0.0.1") as peer:
-        peer.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", str(vm.pid))
+        # in the peer's network, but with the machine's process numbers
+        cable = f"ip link add eth0 type veth peer name eth0 netns {vm.pid}"
+        subprocess.run(["nsenter", "-t", str(peer.pid), "-n", *cable.split()], check=True)
         for each, v4, v6 in ((vm, "10.0.0.7/24", "fd00::7/64"), (peer, "10.0.0.1/24", "fd00::1/64")):
             each.run("ip", "addr", "add", v4, "dev", "eth0")
             each.run("ip", "-6", "addr", "add", v6, "dev", "eth0", "nodad")

@@ -67,13 +67,12 @@ def start(paths: Paths, journal: Journal, *, concurrency: int | None = None) -> 
         *("--config-path", str(bootstrap), "--concurrency", str(workers), "--log-level", "warning"),
         *("--disable-hot-restart", "--drain-time-s", "2", "--drain-strategy", "immediate"),
     ]
-    # run by descriptor: the file may lie below a directory that Envoy's user cannot enter
     program = os.open(binary(), os.O_RDONLY | os.O_CLOEXEC)
     log = os.open(paths.envoy_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         child = subprocess.Popen(
             ["envoy", *options],
-            executable=f"/proc/self/fd/{program}",
+            executable=str(binary()) if _open_to_all(binary()) else f"/proc/self/fd/{program}",
             pass_fds=(program,),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -120,7 +119,8 @@ async def listening(envoy: Envoy, paths: Paths, *ports: int) -> None:
     for port in ports:
         while not await _accepts(port):
             if ended(envoy):
-                raise EnvoyFailed(f"Envoy ended before it listened on {port}{_how(envoy)}: {last_words(paths)}")
+                how = f"before it listened on {port}{_how(envoy)}"
+                raise EnvoyFailed(f"Envoy ended {how}: {last_words(paths)}")
             await asyncio.sleep(_POLL_S)
 
 
@@ -204,6 +204,11 @@ def keep_log_small(paths: Paths) -> None:
         if paths.envoy_log.stat().st_size > _LOG_LIMIT:
             shutil.copyfile(paths.envoy_log, paths.envoy_log.with_suffix(".log.1"))
             os.truncate(paths.envoy_log, 0)
+
+
+def _open_to_all(program: Path) -> bool:
+    """Whether Envoy's user can enter every directory on the way; else it runs by the descriptor we hold."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in program.resolve().parents)
 
 
 def _rotate(log: Path) -> None:
