@@ -1,0 +1,165 @@
+"""The fleet without a network: what it shares, forgets, and tells about itself."""
+
+import pytest
+from xds_mesh import NODE, VM, Mesh, plain
+
+from isthmus.api.meta import Key
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ProxyId
+from isthmus.xds.fleet import Fleet, Stream, Unregistered
+from isthmus.xds.node import parse_node
+from isthmus.xds.wire import Request
+
+RULE = Key("VirtualService", "shop", "ratings")
+
+
+def opened(fleet: Fleet, node: str = NODE) -> Stream:
+    return fleet.open(parse_node(node), "shop-sa", lambda: None)
+
+
+def quiet(fleet: Fleet, stream: Stream, *types: str) -> None:
+    """The stream's client asks for the types and takes everything."""
+    for type_url in types:
+        fleet.receive(stream, Request(type_url))
+    answer(fleet, stream)
+
+
+def answer(fleet: Fleet, stream: Stream) -> int:
+    """Takes what is written; how many messages that were."""
+    count = 0
+    while messages := fleet.advance(stream):
+        count += len(messages)
+        for type_url, watch in stream.session.watches.items():
+            for nonce in list(watch.flights):
+                fleet.receive(stream, Request(type_url, nonce=nonce))
+    return count
+
+
+def test_difference_is_computed_once_for_all_streams() -> None:
+    mesh = Mesh()
+    nodes = [NODE.replace("vm-10.0.0.1", f"vm{number}") for number in range(3)]
+    for number in range(3):
+        mesh.accounts[ProxyId("shop", f"vm{number}")] = "shop-sa"
+    mesh.commit(*(plain(CLUSTER, f"c{number}", "1") for number in range(50)))
+    streams = [opened(mesh.fleet, node) for node in nodes]
+    for stream in streams:
+        quiet(mesh.fleet, stream, CLUSTER, LISTENER)
+    assert mesh.fleet.sent == {CLUSTER: 150, LISTENER: 0}
+    runs = mesh.engine.runs
+    mesh.commit(plain(CLUSTER, "c0", "2"), *(plain(CLUSTER, f"c{number}", "1") for number in range(1, 50)))
+    assert [answer(mesh.fleet, stream) for stream in streams] == [1, 1, 1]
+    assert mesh.fleet.sent[CLUSTER] == 153
+    # once per type, and once per type and proxy where the shared answer changed: not per resource
+    assert mesh.engine.runs - runs <= 4 + 3
+    assert len(mesh.fleet._differences) == 1
+
+
+def test_older_stream_of_a_proxy_is_not_waited_for() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1", RULE), touched=(RULE,))
+    opened(mesh.fleet)  # a connection that broke without a word
+    quiet(mesh.fleet, opened(mesh.fleet), CLUSTER, LISTENER)
+    assert mesh.programmed(RULE).startswith("True Programmed")
+    assert len(mesh.fleet.connected()) == 2
+
+
+def test_answer_stays_when_proxies_come_and_go() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1", RULE), touched=(RULE,))
+    stream = opened(mesh.fleet)
+    assert mesh.programmed(RULE).startswith("Unknown Pending")
+    quiet(mesh.fleet, stream, CLUSTER, LISTENER)
+    assert mesh.programmed(RULE).startswith("True Programmed")
+    mesh.fleet.close(stream)
+    assert mesh.programmed(RULE).startswith("True Programmed")
+    opened(mesh.fleet)
+    assert mesh.fleet.judge() == {}
+    assert mesh.programmed(RULE).startswith("True Programmed")
+
+
+def test_object_that_is_gone_is_forgotten() -> None:
+    mesh = Mesh()
+    mesh.commit(touched=(RULE,))
+    assert list(mesh.fleet.judge()) == [RULE]
+    del mesh.objects[RULE]
+    assert mesh.fleet.judge() == {}
+    mesh.commit(touched=(RULE,))
+    assert list(mesh.fleet.judge()) == [RULE]
+
+
+def test_listener_hears_of_answers() -> None:
+    mesh = Mesh()
+    heard: list[int] = []
+    mesh.fleet.on_answer(lambda: heard.append(1))
+    mesh.commit(plain(CLUSTER, "a", "1"))
+    stream = opened(mesh.fleet)
+    before = len(heard)
+    quiet(mesh.fleet, stream, CLUSTER, LISTENER)
+    assert len(heard) > before
+    before = len(heard)
+    mesh.fleet.receive(stream, Request(ENDPOINTS, ("x",)))
+    mesh.fleet.advance(stream)
+    assert len(heard) == before + 1  # a response is open: the watermark moved back
+
+
+def test_memories_of_workloads_that_left_are_dropped() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1"))
+    mesh.fleet.close(opened(mesh.fleet))
+    assert list(mesh.fleet._memories) == [NODE]
+    mesh.accounts.clear()
+    mesh.commit(plain(CLUSTER, "a", "1"))
+    assert mesh.fleet._memories == {}
+    with pytest.raises(Unregistered, match=r"shop/vm-10.0.0.1 is not registered"):
+        opened(mesh.fleet)
+
+
+def test_answers_that_no_stream_reads_are_collected() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1"))
+    stream = opened(mesh.fleet)
+    quiet(mesh.fleet, stream, CLUSTER, LISTENER)
+    for number in range(3000):
+        mesh.engine.commit({("unused", number): None})
+    assert len(mesh.engine) > 3000
+    mesh.commit(plain(CLUSTER, "a", "2"))
+    assert len(mesh.engine) < 100
+    assert answer(mesh.fleet, stream) == 1
+
+
+def test_state_for_people() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1"), plain(CLUSTER, "b", "1"))
+    stream = opened(mesh.fleet)
+    mesh.fleet.receive(stream, Request(CLUSTER))
+    mesh.fleet.advance(stream)
+    (state,) = mesh.fleet.connected()
+    assert (state.node, state.namespace, state.workload, state.synced) == (
+        NODE,
+        VM.namespace,
+        VM.workload,
+        False,
+    )
+    clusters = state.types[CLUSTER]
+    assert (clusters.subscribed, clusters.wanted, clusters.held, clusters.in_flight) == (True, 2, 2, 1)
+    assert state.sent == {CLUSTER: 2}
+    quiet(mesh.fleet, stream, LISTENER)
+    assert mesh.fleet.connected()[0].synced
+
+
+@pytest.mark.parametrize(
+    "node_id",
+    [
+        "",
+        "sidecar~1.2.3.4~vm.shop",
+        "sidecar~1.2.3.4~vm.shop~other.svc.cluster.local",
+        "x~1~vm.shop~shop.svc.d",
+    ],
+)
+def test_node_ids_that_are_none(node_id: str) -> None:
+    with pytest.raises(ValueError, match="is not sidecar~<ip>~"):
+        parse_node(node_id)
+
+
+def test_node_id_with_dots_and_colons() -> None:
+    node = parse_node("agent~fd00::1~vm-10.0.0.1.shop~shop.svc.cluster.local")
+    assert (node.role, node.address, node.proxy) == ("agent", "fd00::1", VM)
