@@ -1,4 +1,4 @@
-"""What one object may not say; each rule once, with its path, and Istio's own cases where they are at hand."""
+"""What one object may not say: each rule with its path, and Istio's own cases where they are at hand."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,10 @@ from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Problem
 from isthmus.api.validate import validate
 
-CASES = Path("/work/shared/cases")
+CASES = Path(__file__).parents[3] / "shared" / "cases"
+"""Samples of public suites, beside the checkout where there are any."""
+UNTELLABLE = {"TestValidateHTTPRoute/26"}
+"""A null header match, which the sample spells as no match at all."""
 
 
 def judged(doc: dict[str, Any]) -> list[Problem]:
@@ -81,8 +84,9 @@ def test_ordinary_objects_have_no_problems(doc: dict[str, Any]) -> None:
     ],
 )
 def test_names(name: str, kind: str, good: bool) -> None:
-    make = {"WorkloadEntry": workload_entry, "Service": service, "Namespace": namespace}[kind]
-    assert errors(make(name)) == ([] if good else ["metadata.name"])
+    doc = {"WorkloadEntry": workload_entry("a"), "Service": service("a"), "Namespace": namespace("a")}[kind]
+    doc["metadata"]["name"] = name
+    assert errors(doc) == ([] if good else ["metadata.name"])
 
 
 def test_labels_and_annotations() -> None:
@@ -280,7 +284,7 @@ def public_cases() -> list[Any]:
             continue
         for case in json.loads((CASES / name).read_text()):
             obj = case["object"]
-            if obj["kind"] not in KINDS or case.get("hasNullElement"):
+            if obj["kind"] not in KINDS or case["id"] in UNTELLABLE:
                 continue
             _, problems = decode(obj)
             unserved = ("unknown field", "should be one of")
