@@ -1,6 +1,13 @@
-"""What all tests share: the makers' place on the path, and `--update-goldens`."""
+"""What all tests share: `--update-goldens`, a standing clock, an authority."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+
+from isthmus.identity.ca import Authority
+from standing_clock import Clock
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -9,7 +16,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_default_loop() -> None:
+    """Nobody gets an event loop by asking the policy: pytest-asyncio would leave that one unclosed."""
+    asyncio.set_event_loop(None)
+
+
 @pytest.fixture
 def update_goldens(request: pytest.FixtureRequest) -> bool:
     """Whether goldens are to be written instead of compared."""
     return bool(request.config.getoption("--update-goldens"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(datetime.now(UTC).replace(microsecond=0))
+
+
+@pytest.fixture
+def authority(tmp_path: Path, clock: Clock) -> Authority:
+    return Authority.open(tmp_path / "ca", "cluster.local", clock)

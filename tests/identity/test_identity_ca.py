@@ -8,13 +8,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from identity_clock import Clock
 
 from isthmus.identity import ca, keys
 from isthmus.identity.ca import Authority, AuthorityUnusable, Missigned, Template, differences
 from isthmus.identity.csr import RequestRefused
 from isthmus.identity.peer import certificate_identity
 from isthmus.identity.spiffe import SpiffeId
+from standing_clock import Clock
 
 MYSQL = SpiffeId("cluster.local", "vms", "mysql")
 

@@ -2,11 +2,11 @@ import ssl
 from pathlib import Path
 
 from cryptography import x509
-from identity_clock import Clock
 
 from isthmus.identity import keys
 from isthmus.identity.ca import Authority
 from isthmus.identity.serving import ServingIdentity
+from standing_clock import Clock
 
 NAMES = ["localhost", "127.0.0.1", "::1"]
 
