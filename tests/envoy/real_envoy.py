@@ -206,6 +206,8 @@ async def running(directory: Path, socket: Path, *command_prefix: str) -> AsyncI
             if process.returncode is None:
                 process.terminate()
             await process.wait()
+    said = log.read_text(encoding="utf-8")
+    assert "eprecated" not in said, said
 
 
 def can_unshare() -> bool:

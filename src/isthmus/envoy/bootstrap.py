@@ -89,9 +89,7 @@ def _control_plane(addresses: Sequence[tuple[str, int]], identity: SpiffeId) -> 
     socket = tls.client([tls.exactly(str(identity))], ("h2",), sni=named[0] if named else "")
     return {
         "name": naming.ADS_CLUSTER,
-        "type": "STRICT_DNS" if named else "STATIC",
-        "dns_lookup_family": "ALL",
-        "dns_refresh_rate": "5s",
+        **(_dns() if named else {"type": "STATIC"}),
         "connect_timeout": "2s",
         "load_assignment": _assignment(
             naming.ADS_CLUSTER,
@@ -101,6 +99,19 @@ def _control_plane(addresses: Sequence[tuple[str, int]], identity: SpiffeId) -> 
         **_http2({"connection_keepalive": {"interval": "10s", "timeout": "5s"}}),
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 10}},
         "transport_socket": MessageToDict(socket, preserving_proto_field_name=True),
+    }
+
+
+def _dns() -> dict[str, Any]:
+    return {
+        "cluster_type": {
+            "name": "envoy.clusters.dns",
+            "typed_config": {
+                "@type": f"{_TYPE}clusters.dns.v3.DnsCluster",
+                "dns_refresh_rate": "5s",
+                "dns_lookup_family": "ALL",
+            },
+        }
     }
 
 

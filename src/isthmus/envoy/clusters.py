@@ -11,6 +11,8 @@ from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
 from envoy.config.cluster.v3 import outlier_detection_pb2 as outlier_detection_v3
 from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.core.v3 import protocol_pb2 as protocol_v3
+from envoy.extensions.clusters.common.dns.v3 import dns_pb2 as dns_v3
+from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns_cluster_v3
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_options_v3
 from envoy.type.matcher.v3 import string_pb2 as string_v3
 from google.protobuf.duration_pb2 import Duration
@@ -91,10 +93,13 @@ def _discover(
         case _ if lb == "PASSTHROUGH":
             message.type = cluster_v3.Cluster.ORIGINAL_DST
         case Resolution.DNS:
-            message.type = cluster_v3.Cluster.STRICT_DNS
-            message.dns_lookup_family = cluster_v3.Cluster.V4_PREFERRED
-            message.dns_refresh_rate.CopyFrom(duration(_DNS_REFRESH_S))
-            message.respect_dns_ttl = True
+            dns = dns_cluster_v3.DnsCluster(
+                dns_refresh_rate=duration(_DNS_REFRESH_S),
+                respect_dns_ttl=True,
+                dns_lookup_family=dns_v3.V4_PREFERRED,
+            )
+            message.cluster_type.name = "envoy.clusters.dns"
+            message.cluster_type.typed_config.CopyFrom(packed(dns))
             found = _dns_endpoints(q, service, port, labels)
             message.load_assignment.CopyFrom(load_assignment(message.name, [(e, True) for e in found]))
         case Resolution.ENDPOINTS:
@@ -126,7 +131,7 @@ def _secure(
     policy: PortTrafficPolicy,
 ) -> None:
     forced = policy.tls.mode if policy.tls else None
-    if forced == "DISABLE" or service.resolution is Resolution.NONE or message.type == message.ORIGINAL_DST:
+    if forced == "DISABLE" or service.resolution is Resolution.NONE or _follows_the_caller(message):
         return
     peers = [tls.exactly(name) for name in q(workloads.identities, service.host, port.number, subset.labels)]
     if not peers and forced is None:
@@ -143,6 +148,10 @@ def _secure(
         name="tlsMode-istio", match={"tlsMode": "istio"}, transport_socket=socket
     )
     message.transport_socket_matches.add(name="tlsMode-disabled", match={}, transport_socket=tls.plaintext())
+
+
+def _follows_the_caller(message: cluster_v3.Cluster) -> bool:
+    return bool(message.HasField("type") and message.type == cluster_v3.Cluster.ORIGINAL_DST)
 
 
 def _mtls(
