@@ -2,8 +2,8 @@
 
     port P  STRICT      tls           -> mTLS
             PERMISSIVE  tls + our ALPN -> mTLS   raw -> plaintext   (TCP only: other tls -> as it is)
-            DISABLE     anything      -> plaintext, and nothing is looked at
-    other ports: the same three, as bytes.  Every port also answers the control plane's proof.
+            DISABLE     anything      -> plaintext (TCP: nothing is looked at)
+    other ports: the same three, as bytes.  Where TLS is looked for, the control plane's proof is answered.
 
 Envoy picks the chains by destination port first and never looks back, so every chain of a port names the
 port, and there is no default chain: a plaintext caller of a STRICT port finds nothing that takes it.
@@ -48,8 +48,7 @@ def virtual_inbound(q: Reader, workload: Key) -> Resource:
         additional_addresses=[listener_v3.AdditionalAddress(address=address("::", naming.INBOUND_PORT))],
         traffic_direction=base_v3.INBOUND,
         listener_filters=_listener_filters(
-            [port.number for port in (*ports, *extra) if mtls.at(port.number) is MtlsMode.DISABLE],
-            everywhere=mtls.mode is MtlsMode.DISABLE and all(m is MtlsMode.DISABLE for _, m in mtls.by_port),
+            [port.number for port in (*ports, *extra) if _is_blind(port, mtls.at(port.number))]
         ),
         listener_filters_timeout=duration(_INSPECTION_S),
         continue_on_listener_filters_timeout=True,
@@ -62,18 +61,29 @@ def virtual_inbound(q: Reader, workload: Key) -> Resource:
             filters=[filters.tcp(naming.BLACK_HOLE, [(naming.BLACK_HOLE, 1)])],
         )
     )
-    for port in ports:
-        chains = _port_chains(settings, port, naming.inbound(port.number), mtls.at(port.number))
-        message.filter_chains.extend(_at(port.number, (probe, *chains)))
-    for port in extra:
-        chains = _port_chains(settings, port, naming.INBOUND_PASSTHROUGH, mtls.at(port.number))
-        message.filter_chains.extend(_at(port.number, (probe, *chains)))
+    for port in (*ports, *extra):
+        cluster = naming.inbound(port.number) if port in ports else naming.INBOUND_PASSTHROUGH
+        mode = mtls.at(port.number)
+        chains = _port_chains(settings, port, cluster, mode)
+        message.filter_chains.extend(_at(port.number, chains if _is_blind(port, mode) else [probe, *chains]))
     unnamed = InboundPort(0, Protocol.TCP, ())
     message.filter_chains.extend(
         (probe, *_port_chains(settings, unnamed, naming.INBOUND_PASSTHROUGH, mtls.mode))
     )
     sources = (workload, *mtls.sources, *(source for port in ports for source in port.sources))
     return resource(LISTENER, message.name, message, sources)
+
+
+def provable_ports(q: Reader, workload: Key) -> tuple[int, ...]:
+    """The workload's ports on which the control plane gets an answer to its probe."""
+    mtls = q(server_mtls, workload)
+    ports = q(workloads.inbound_ports, workload)
+    return tuple(port.number for port in ports if not _is_blind(port, mtls.at(port.number)))
+
+
+def _is_blind(port: InboundPort, mode: MtlsMode) -> bool:
+    """Whether nothing looks at a port's first bytes: a server that speaks first would make callers wait."""
+    return mode is MtlsMode.DISABLE and not port.protocol.is_http
 
 
 def _port_chains(
@@ -146,17 +156,15 @@ def _at(
     return found
 
 
-def _listener_filters(blind: list[int], *, everywhere: bool) -> list[listener_components_v3.ListenerFilter]:
-    """Original destination, and a look for TLS; never on ports that take plaintext only."""
+def _listener_filters(blind: list[int]) -> list[listener_components_v3.ListenerFilter]:
+    """Original destination, and a look for TLS except on the blind ports."""
     inspector = listener_components_v3.ListenerFilter(
         name="envoy.filters.listener.tls_inspector",
         typed_config=packed(tls_inspector_v3.TlsInspector(initial_read_buffer_size={"value": 512})),
     )
     predicate = listener_components_v3.ListenerFilterChainMatchPredicate
     ranges = [predicate(destination_port_range={"start": p, "end": p + 1}) for p in sorted(blind)]
-    if everywhere:
-        inspector.filter_disabled.any_match = True
-    elif len(ranges) == 1:
+    if len(ranges) == 1:
         inspector.filter_disabled.CopyFrom(ranges[0])
     elif ranges:
         inspector.filter_disabled.or_match.rules.extend(ranges)

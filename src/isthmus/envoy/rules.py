@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.route.v3 import route_components_pb2 as route_components_v3
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault_v3
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts_v3
 from envoy.type.v3 import percent_pb2 as percent_v3
 
 from isthmus.api.duration import parse_duration
@@ -172,10 +173,7 @@ def _retry_policy(said: HTTPRetry | None) -> route_components_v3.RetryPolicy | N
 def _previous_hosts() -> route_components_v3.RetryPolicy.RetryHostPredicate:
     return route_components_v3.RetryPolicy.RetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts",
-        typed_config={
-            "type_url": "type.googleapis.com/"
-            "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-        },
+        typed_config=packed(previous_hosts_v3.PreviousHostsPredicate()),
     )
 
 
