@@ -1,1 +1,1 @@
-"""The demonstration: Bookinfo in the mesh, with its ratings in MariaDB on a VM that joined with one command."""
+"""The demonstration: Bookinfo in the mesh, its ratings in MariaDB on a VM that joined with one command."""

@@ -1,4 +1,4 @@
-"""A product's number becomes its bibliographic details. Run as `python -m isthmus.demo.bookinfo.details [PORT]`."""
+"""A product's number becomes its details. `python -m isthmus.demo.bookinfo.details [PORT]`."""
 
 from isthmus.demo.bookinfo.web import Answer, Request, json_answer, serve
 

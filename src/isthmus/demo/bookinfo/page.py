@@ -9,7 +9,7 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink);
   background: #f6f8fb }
-nav { background: var(--blue); color: #fff; padding: .8rem 2rem; display: flex; align-items: center; gap: 1rem }
+nav { background: var(--blue); color: #fff; padding: .8rem 2rem; display: flex; align-items: center }
 nav a { color: #fff; text-decoration: none; font-weight: 600 } nav form { margin-left: auto }
 nav input { border: 0; border-radius: 4px; padding: .35rem .6rem }
 nav button, nav .user a { border: 1px solid #ffffff80; border-radius: 4px; background: none; color: #fff;
@@ -19,7 +19,8 @@ header, main { max-width: 62rem; margin: 0 auto; padding: 0 2rem }
 h1 { font-size: 2.1rem; margin: 2rem 0 .4rem } header p { color: var(--soft); max-width: 46rem }
 main { display: grid; grid-template-columns: 1fr 1.6fr; gap: 1.5rem; margin-top: 1.5rem }
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.5rem }
-h4 { margin: 0 0 .8rem; font-size: 1.1rem } dl { display: grid; grid-template-columns: auto 1fr; gap: .3rem 1rem }
+h4 { margin: 0 0 .8rem; font-size: 1.1rem }
+dl { display: grid; grid-template-columns: auto 1fr; gap: .3rem 1rem }
 dt { color: var(--soft) } dd { margin: 0 } blockquote { margin: 0 0 1.4rem }
 blockquote p { margin: 0 } small { color: var(--soft) } .error { color: #a3262a }
 .glyphicon { font-style: normal; font-size: 1.35rem; line-height: 1 }
@@ -89,7 +90,8 @@ def _reviews(status: int, document: Any) -> str:
     if status != 200:
         return _trouble("Error fetching product reviews!", document)
     shown = "".join(_review(review) for review in document["reviews"])
-    return f"<h4>Book Reviews</h4>{shown}<small>Reviews served by: <u>{escape(str(document.get('podname')))}</u></small>"
+    server = escape(str(document.get("podname")))
+    return f"<h4>Book Reviews</h4>{shown}<small>Reviews served by: <u>{server}</u></small>"
 
 
 def _review(review: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A product's number becomes its stars: from memory, or from MySQL. `python -m isthmus.demo.bookinfo.ratings`.
+"""A product's number becomes its stars: from memory or from MySQL. `python -m isthmus.demo.bookinfo.ratings`.
 
 Environment, as Bookinfo's: DB_TYPE=mysql with MYSQL_DB_HOST, MYSQL_DB_PORT, MYSQL_DB_USER, MYSQL_DB_PASSWORD.
 """
@@ -15,7 +15,7 @@ DEFAULT = {"Reviewer1": 5, "Reviewer2": 4}
 
 
 def from_database() -> dict[str, int]:
-    """The stars by reviewer that stand in test.ratings now; a new connection for each request, as Bookinfo does."""
+    """The stars by reviewer that stand in test.ratings now; a connection for each request, as in Bookinfo."""
     connection = pymysql.connect(
         host=os.environ.get("MYSQL_DB_HOST", "mysqldb"),
         port=int(os.environ.get("MYSQL_DB_PORT", "3306")),

@@ -1,6 +1,7 @@
-"""A product's number becomes its reviews, with stars when ratings are on. `python -m isthmus.demo.bookinfo.reviews`.
+"""A product's number becomes its reviews, perhaps with stars. `python -m isthmus.demo.bookinfo.reviews`.
 
-Environment, as Bookinfo's: ENABLE_RATINGS, STAR_COLOR, RATINGS_HOSTNAME, RATINGS_SERVICE_PORT, SERVICES_DOMAIN.
+Environment, as Bookinfo's: ENABLE_RATINGS, STAR_COLOR, RATINGS_HOSTNAME, RATINGS_SERVICE_PORT,
+SERVICES_DOMAIN.
 """
 
 import os
@@ -11,8 +12,8 @@ from isthmus.demo.bookinfo.web import Answer, Request, forwarded, get_json, json
 
 TEXTS = {
     "Reviewer1": "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!",
-    "Reviewer2": "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays "
-    "by Shakespeare.",
+    "Reviewer2": "Absolutely fun and entertaining. The play lacks thematic depth when compared "
+    "to other plays by Shakespeare.",
 }
 
 

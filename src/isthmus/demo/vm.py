@@ -1,0 +1,60 @@
+"""A bare lab host becomes a VM in the mesh with one command, and can be asked what its Envoy knows."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.lab.control import ControlPlane
+from isthmus.lab.host import Host, Process
+
+JOIN_S = 45
+RUN = "/run/isthmus"
+STATE = "/var/lib/isthmus"
+
+
+@dataclass(slots=True)
+class VM:
+    """A host that has joined the mesh, and the process that was its join and is now its agent."""
+
+    host: Host
+    agent: Process
+
+    def kill_agent(self) -> None:
+        """End the agent as a crash would; Envoy goes on without it."""
+        self.agent.signal(signal.SIGKILL)
+        self.agent.popen.wait(10)
+
+    def start_agent(self) -> None:
+        """Start the agent again from what it has saved."""
+        self.agent = self.host.spawn(["isthmus", "agent"], log=f"{self.host.name}-agent.log")
+
+    def leave(self) -> str:
+        """Take the host out of the mesh; returns what the command printed."""
+        return self.host.run(["isthmus", "leave"]).stdout
+
+    def chain(self) -> str:
+        """The certificate chain that the VM has now, PEM."""
+        return self.host.read(f"{STATE}/chain.pem")
+
+    def envoy(self, path: str) -> Any:
+        """What Envoy's admin page at `path` says, JSON."""
+        return json.loads(
+            self.host.run(
+                ["curl", "-sS", "--unix-socket", f"{RUN}/envoy-admin.sock", f"http://envoy{path}"]
+            ).stdout
+        )
+
+    def envoy_pid(self) -> int:
+        """Envoy's pid as the host counts."""
+        return int(self.host.read(f"{RUN}/envoy.pid").split()[0])
+
+
+def join(plane: ControlPlane, host: Host, group: str, told: Callable[[str], None] | None = None) -> VM:
+    """Make a token for the group and join the host with it; `told` gets the line that the command ends with."""
+    agent = host.spawn(["isthmus", "join", plane.token(group)], log=f"{host.name}-join.log")
+    line = agent.wait_for_line("joined", timeout_s=JOIN_S)
+    if told is not None:
+        told(line)
+    return VM(host, agent)
