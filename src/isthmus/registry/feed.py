@@ -93,8 +93,8 @@ class Feed:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._commit()
-            await asyncio.sleep(SPACING_S)
+            if self._commit():  # noise (our own status writes) must not make the next change wait
+                await asyncio.sleep(SPACING_S)
 
     async def _list_all(self) -> None:
         present: set[Key] = set()
@@ -136,11 +136,12 @@ class Feed:
             self._facts[key] = fact
         inputs.update(self._membership_inputs(members))
         if not any(self._engine.input(*args) != value for args, value in inputs.items()) and not changed:
-            return
+            return False
         revision = self._engine.commit(inputs)
         for key, obj in changed.items():
             self.programmed[key] = Committed(obj.meta.uid, obj.meta.generation, revision)
         self._on_commit()
+        return True
 
     def _forget(self, key: Key) -> set[tuple[str, str]]:
         if self._facts.pop(key, None) is None:

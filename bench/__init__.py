@@ -1,0 +1,1 @@
+"""Measurements of the product, as distributions; run with `python -m bench [NAME…]`."""
