@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESOLV_CONF = "# as the provider wrote it\nnameserver 10.0.0.1\nsearch corp.example\noptions ndots:1 rotate\n"
-_HOLD = "echo ready; exec sleep infinity"
+# what a VM's first process must do: reap the orphans
+_HOLD = "trap '' CHLD; echo ready; exec sleep infinity"
 _BOOT = """
 set -e
 mount --make-rprivate /
@@ -51,11 +52,10 @@ class Host:
         return self.run(sys.executable, "-c", code, *arguments, timeout=timeout)
 
     def start(self, *arguments: str, log: Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Starts a command on the host, its output in a file."""
+        """Starts a command on the host, its output in a file; it dies with the process that is returned."""
+        command = self.command("setpriv", "--pdeathsig", "KILL", "--", *arguments)
         with log.open("ab") as file:
-            return subprocess.Popen(
-                self.command(*arguments), stdout=file, stderr=file, env=os.environ | (env or {})
-            )
+            return subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | (env or {}))
 
     def snapshot(self) -> dict[str, str]:
         """All that join may change, in a form that can be compared."""
@@ -107,6 +107,8 @@ def pair(*, state_size: str = "64m") -> Iterator[tuple[Host, Host]]:
         for each, v4, v6 in ((vm, "10.0.0.7/24", "fd00::7/64"), (peer, "10.0.0.1/24", "fd00::1/64")):
             each.run("ip", "addr", "add", v4, "dev", "eth0")
             each.run("ip", "-6", "addr", "add", v6, "dev", "eth0", "nodad")
+            # no link-local addresses: they come up some time later, when a snapshot may have been taken
+            each.run("ip", "link", "set", "eth0", "addrgenmode", "none")
             each.run("ip", "link", "set", "eth0", "up")
         vm.run("ip", "route", "add", "default", "via", "10.0.0.1")
         vm.run("ip", "-6", "route", "add", "default", "via", "fd00::1")

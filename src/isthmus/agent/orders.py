@@ -136,6 +136,7 @@ def _answer(desk: Desk, response: discovery_v3.DeltaDiscoveryResponse) -> discov
                 desk.receive(resource.version, resource.resource.value)
     except (OrdersRefused, OSError) as error:
         _LOG.warning("orders refused version=%s reason=%s", resource.version, error)
+        desk.refusal = f"orders came, but: {error}"
         answer.error_detail.code = _INVALID_ARGUMENT
         answer.error_detail.message = f"host: {error}"
     # a removal is no order to stop capturing: whoever leaves says so here, on the VM

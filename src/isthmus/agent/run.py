@@ -26,7 +26,7 @@ from isthmus.agent.stub import Stub
 from isthmus.clock import backoff
 
 _LOG = logging.getLogger("isthmus.agent")
-_ENVOY_S, _ORDERS_S, _PROOF_S = 15.0, 10.0, 10.0
+_ENVOY_S, _ORDERS_S, _PROOF_S = 15.0, 8.0, 8.0
 _REPAIR_S = 5.0
 _DRAIN_S = 2.0
 _STEADY_S = 30.0
