@@ -113,7 +113,7 @@ class Feed:
         self._pending[key] = None if event.type == "DELETED" else event.object
         self._wake.set()
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
         """Commits what is pending, in one revision; nothing when it is only noise (our own status)."""
         pending, self._pending = self._pending, {}
         inputs: dict[tuple[Hashable, ...], Any] = dict(self._constants)
