@@ -1,0 +1,92 @@
+"""What a path, a selector and a merge patch mean, without a server."""
+
+from typing import Any
+
+import pytest
+
+from documents import workload_entry
+from isthmus.api.codec import decode
+from isthmus.server.kube_http import merge_patch, target
+from isthmus.server.selectors import field_selector, label_selector
+
+
+@pytest.mark.parametrize(
+    ("rest", "named"),
+    [
+        ("namespaces", ("Namespace", None, "", False)),
+        ("namespaces/a", ("Namespace", None, "a", False)),
+        ("namespaces/a/status", ("Namespace", None, "a", True)),
+        ("services", ("Service", None, "", False)),
+        ("namespaces/a/services", ("Service", "a", "", False)),
+        ("namespaces/a/services/b", ("Service", "a", "b", False)),
+        ("namespaces/a/services/b/status", ("Service", "a", "b", True)),
+        ("namespaces/a/services/status", ("Service", "a", "status", False)),
+        ("services/b", None),
+        ("namespaces/a/namespaces/b", None),
+        ("namespaces/a/services/b/scale", None),
+        ("namespaces/a/services/b/status/x", None),
+        ("namespaces//services", None),
+        ("pods", None),
+        ("", None),
+    ],
+)
+def test_paths(rest: str, named: tuple[str, str | None, str, bool] | None) -> None:
+    found = target("", "v1", rest)
+    assert (found and (found.kind.kind, found.namespace, found.name, found.status)) == named
+    assert target("", "v2", rest) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "selects"),
+    [
+        ("", True),
+        ("app=x", True),
+        ("app==x", True),
+        ("app!=x", False),
+        ("other!=x", True),
+        ("app in (x, y)", True),
+        ("app notin (x,y),v", False),
+        ("other notin (x)", True),
+        ("app,v", True),
+        ("!app", False),
+        ("!other, v = 1", True),
+        ("empty=", True),
+    ],
+)
+def test_label_selectors(text: str, selects: bool) -> None:
+    obj, _ = decode(workload_entry("a", labels={"app": "x", "v": "1", "empty": ""}))
+    assert obj is not None
+    assert label_selector(text)(obj) is selects
+
+
+@pytest.mark.parametrize("text", ["a=b=c", "a in b", "(a)", "a notin (b", "= b"])
+def test_selectors_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(ValueError, match="label selector"):
+        label_selector(text)
+
+
+def test_field_selectors() -> None:
+    obj, _ = decode(workload_entry("a"))
+    assert obj is not None
+    assert field_selector("metadata.name=a,metadata.namespace!=b")(obj)
+    assert not field_selector("metadata.name!=a")(obj)
+    with pytest.raises(ValueError, match=r"only metadata\.name and metadata\.namespace"):
+        field_selector("spec.address=1")
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "after"),
+    [
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": "foo"}, {"a": {"b": {"c": None}}}, {"a": {"b": {}}}),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ([1, 2], {"a": "b"}, {"a": "b"}),
+        ({"a": "b"}, ["c"], ["c"]),
+    ],
+)
+def test_merge_patches_as_in_rfc_7396(before: Any, patch: Any, after: Any) -> None:
+    assert merge_patch(before, patch) == after
