@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESOLV_CONF = "# as the provider wrote it\nnameserver 10.0.0.1\nsearch corp.example\noptions ndots:1 rotate\n"
-# what a VM's first process must do: reap the orphans
-_HOLD = "trap '' CHLD; echo ready; exec sleep infinity"
+_INIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); print('ready', flush=True)"
+"""A VM's first process reaps orphans; the shell's own `trap` does not do for this signal."""
+_HOLD = f'exec {sys.executable} -c "{_INIT}; signal.sigwait([signal.SIGTERM])"'
 _BOOT = """
 set -e
 mount --make-rprivate /

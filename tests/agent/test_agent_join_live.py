@@ -230,7 +230,7 @@ def test_certificates_rotate_without_a_reload(world: World) -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_kill_at_any_moment_then_leave_or_join_again(world: World, cut: int) -> None:
-    """kill -9 before the change number `cut` of the joining process; half of the times a new join cures it."""
+    """kill -9 before change number `cut` of the joining process; half of the times a new join cures it."""
     run = "import sys;sys.path.insert(0,sys.argv.pop(1));import cut;cut.arm(int(sys.argv.pop(1)));"
     run += "sys.argv[0]='isthmus';from isthmus.cli.main import main;main()"
     process = world.vm.start(
