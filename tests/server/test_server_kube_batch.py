@@ -1,6 +1,7 @@
 """Many objects at once: all, or none and every mistake."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,3 +156,12 @@ def test_documents_that_are_no_objects(server: KubeServer) -> None:
     assert server.request("POST", "/apis/isthmus.dev/v1alpha1/apply", {"objects": []}).document == {
         "results": []
     }
+
+
+def test_writers_at_once_get_different_addresses(server: KubeServer) -> None:
+    server.apply(namespace())
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda number: server.apply(service(f"s{number}")), range(24)))
+    assert [action for reply in replies for action in actions(reply)] == ["created"] * 24
+    addresses = {reply.document["results"][0]["object"]["spec"]["clusterIP"] for reply in replies}
+    assert len(addresses) == 24

@@ -26,14 +26,17 @@ HERE = Path(__file__).parent
 
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     path, acknowledged = tmp_path / "isthmus.db", set[str]()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    # the writer runs the code that this test runs
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])}
     chance = random.Random(7)
     for _ in range(6):
         command = [sys.executable, str(HERE / "store_writer.py"), str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as writer:
             assert writer.stdout is not None
             # the kill comes at any moment of any write, after at least one was acknowledged
-            acknowledged.add(writer.stdout.readline().strip())
+            first = writer.stdout.readline().strip()
+            assert first, "the writer ended by itself"
+            acknowledged.add(first)
             time.sleep(chance.uniform(0.005, 0.12))
             writer.send_signal(signal.SIGKILL)
             acknowledged.update(line.strip() for line in writer.stdout if line.endswith("\n"))

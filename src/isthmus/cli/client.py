@@ -69,7 +69,7 @@ class Client:
             cluster = _entry(document, "clusters", context["cluster"])["cluster"]
             user = _entry(document, "users", context["user"])["user"]
             server = urlsplit(cluster["server"])
-            authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+            authority = base64.b64decode(cluster["certificate-authority-data"], validate=True).decode()
             port = server.port or 443
         except (LookupError, TypeError, ValueError, binascii.Error) as error:
             raise KubeconfigError(
@@ -81,9 +81,11 @@ class Client:
         if not isinstance(token, str) or not token:
             raise KubeconfigError(f"{path}: user {context['user']} has no token; others are not supported")
         try:
-            return cls(server.hostname, port, ssl.create_default_context(cadata=authority), token)
-        except ssl.SSLError as error:
-            raise KubeconfigError(f"{path}: certificate-authority-data: {error}") from None
+            return cls(server.hostname, port, _trusting(authority), token)
+        except (ssl.SSLError, ValueError) as error:
+            raise KubeconfigError(
+                f"{path}: certificate-authority-data holds no certificate: {error}"
+            ) from None
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document:
         """One object."""
@@ -154,6 +156,13 @@ class Client:
         if not isinstance(document, dict):
             raise Unreachable(f"{self._server} answered {code} and no JSON: is it Isthmus' API?")
         return document
+
+
+def _trusting(authority: str) -> ssl.SSLContext:
+    # not create_default_context: given an empty text it would trust every authority of the system
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority)
+    return context
 
 
 def kubeconfig_path(given: str | None) -> Path:
