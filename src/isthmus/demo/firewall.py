@@ -12,7 +12,7 @@ table inet firewall {
     iif "lo" accept
     ct state established,related accept
     meta l4proto { icmp, ipv6-icmp } accept
-    ct original proto-dst 3306 tcp dport 15006 accept
+    tcp dport 15006 ct original proto-dst 3306 accept
   }
 }
 """

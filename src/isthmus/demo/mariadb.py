@@ -1,4 +1,4 @@
-"""A lab host becomes a database server: Debian's MariaDB with Bookinfo's table, started by hand as an operator would."""
+"""A lab host becomes a database server: Debian's MariaDB with Bookinfo's table."""
 
 import shutil
 from dataclasses import dataclass

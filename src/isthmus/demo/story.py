@@ -1,4 +1,4 @@
-"""An empty machine becomes Bookinfo in a mesh with its ratings on a VM: the story in eight steps, told as it happens."""
+"""An empty machine becomes Bookinfo in a mesh, its ratings on a VM: eight steps, told as they happen."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +50,8 @@ class VM:
         return int(self.host.read(f"{RUN}/envoy.pid").split()[0])
 
 
-def join(plane: ControlPlane, host: Host, group: str, told: Callable[[str], None] | None = None) -> VM:
-    """Make a token for the group and join the host with it; `told` gets the line that the command ends with."""
+def join(plane: ControlPlane, host: Host, group: str) -> VM:
+    """Make a token for the group and join the host with it."""
     agent = host.spawn(["isthmus", "join", plane.token(group)], log=f"{host.name}-join.log")
-    line = agent.wait_for_line("joined", timeout_s=JOIN_S)
-    if told is not None:
-        told(line)
+    agent.wait_for_line("joined", timeout_s=JOIN_S)
     return VM(host, agent)
