@@ -4,14 +4,12 @@
     run     watch --> pending changes --(at once when idle,
                                          then every 20 ms)---> commits
 
-The engine gets `("fact", kind, ns, name)`, `("names", kind, ns)`, `("namespaces", kind)`, and of a status
-only what configuration is made of: `("status", kind, ns, name)` with a ServiceEntry's addresses and a
-WorkloadEntry's conditions, without those that we write ourselves.
+What an object is to the engine, `registry.inputs` says.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +18,11 @@ from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Fact, Key, Object
 from isthmus.clock import backoff
 from isthmus.engine import Engine
+from isthmus.registry.inputs import Members, inputs_of
 from isthmus.store.base import Event, Expired, Store, StoreError
 
 SPACING_S = 0.02
 """From one commit to the next under load: changes in between are merged."""
-_OWN_CONDITIONS = frozenset({"Programmed", "Resolved"})
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ class Feed:
         self._on_commit = on_commit
         self._constants = dict(constants or {})
         self._facts: dict[Key, Fact] = {}
-        self._names: dict[str, dict[str, set[str]]] = {kind: {} for kind in KINDS}
+        self._members = Members()
         self._listed: dict[str, int] = {}
         self._pending: dict[Key, Object | None] = {}
         self._wake = asyncio.Event()
@@ -119,22 +117,20 @@ class Feed:
         inputs: dict[tuple[Hashable, ...], Any] = dict(self._constants)
         self._constants.clear()
         changed: dict[Key, Object] = {}
-        members: set[tuple[str, str]] = set()
         for key, obj in pending.items():
-            inputs.update(self._fact_inputs(key, obj))
+            inputs.update(inputs_of(key, obj))
             known = self.programmed.get(key)
             if obj is None:
-                members |= self._forget(key)
+                self._forget(key)
                 continue
             if key not in self._facts:
-                members.add((key.kind, key.namespace))
-                self._names[key.kind].setdefault(key.namespace, set()).add(key.name)
+                self._members.add(key)
             fact = facts(obj)
             told = known is not None and (known.uid, known.generation) == (obj.meta.uid, obj.meta.generation)
             if KINDS[key.kind].programmed and not (told and fact == self._facts.get(key)):
                 changed[key] = obj
             self._facts[key] = fact
-        inputs.update(self._membership_inputs(members))
+        inputs.update(self._members.changes())
         if not any(self._engine.input(*args) != value for args, value in inputs.items()) and not changed:
             return False
         revision = self._engine.commit(inputs)
@@ -143,40 +139,7 @@ class Feed:
         self._on_commit()
         return True
 
-    def _forget(self, key: Key) -> set[tuple[str, str]]:
-        if self._facts.pop(key, None) is None:
-            return set()
-        self.programmed.pop(key, None)
-        in_namespace = self._names[key.kind][key.namespace]
-        in_namespace.discard(key.name)
-        if not in_namespace:
-            del self._names[key.kind][key.namespace]
-        return {(key.kind, key.namespace)}
-
-    def _fact_inputs(self, key: Key, obj: Object | None) -> Iterable[tuple[tuple[Hashable, ...], Any]]:
-        where = (key.kind, key.namespace, key.name)
-        yield ("fact", *where), facts(obj) if obj else None
-        if key.kind in _STATUS_INPUTS:
-            yield ("status", *where), _STATUS_INPUTS[key.kind](obj.status) if obj else None
-
-    def _membership_inputs(
-        self, members: set[tuple[str, str]]
-    ) -> Iterable[tuple[tuple[Hashable, ...], tuple[str, ...] | None]]:
-        for kind, namespace in members:
-            yield ("names", kind, namespace), tuple(sorted(self._names[kind].get(namespace, ()))) or None
-            yield ("namespaces", kind), tuple(sorted(self._names[kind])) or None
-
-
-def _addresses(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return {"addresses": status["addresses"]} if status.get("addresses") else None
-
-
-def _observed_conditions(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    conditions = [c for c in status.get("conditions", ()) if c.get("type") not in _OWN_CONDITIONS]
-    return {"conditions": conditions} if conditions else None
-
-
-_STATUS_INPUTS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | None]] = {
-    "ServiceEntry": _addresses,
-    "WorkloadEntry": _observed_conditions,
-}
+    def _forget(self, key: Key) -> None:
+        if self._facts.pop(key, None) is not None:
+            self.programmed.pop(key, None)
+            self._members.remove(key)

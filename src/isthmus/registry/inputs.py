@@ -1,0 +1,80 @@
+"""Objects -> the engine's inputs. Everything that configures proxies enters here, stored or read from files.
+
+("fact", kind, ns, name)      what people wrote           ("names", kind, ns)    who is there
+("status", kind, ns, name)    what configuration is       ("namespaces", kind)   and where
+                              made of: a ServiceEntry's addresses, a WorkloadEntry's conditions but ours
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any
+
+from isthmus.api.codec import facts
+from isthmus.api.meta import Key, Object
+
+Input = tuple[tuple[Hashable, ...], Any]
+"""The name of an input and its value; None takes it away."""
+
+_OWN_CONDITIONS = frozenset({"Programmed", "Resolved"})
+
+
+class Members:
+    """Which objects there are, by kind and namespace."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[str, set[str]]] = {}
+        self._changed: set[tuple[str, str]] = set()
+
+    def add(self, key: Key) -> None:
+        """Counts the object in."""
+        self._names.setdefault(key.kind, {}).setdefault(key.namespace, set()).add(key.name)
+        self._changed.add((key.kind, key.namespace))
+
+    def remove(self, key: Key) -> None:
+        """Counts the object out."""
+        names = self._names[key.kind][key.namespace]
+        names.discard(key.name)
+        if not names:
+            del self._names[key.kind][key.namespace]
+        self._changed.add((key.kind, key.namespace))
+
+    def changes(self) -> Iterator[Input]:
+        """The inputs of what was counted in or out since the last time."""
+        changed, self._changed = self._changed, set()
+        for kind, namespace in sorted(changed):
+            held = self._names.get(kind, {})
+            yield ("names", kind, namespace), tuple(sorted(held.get(namespace, ()))) or None
+            yield ("namespaces", kind), tuple(sorted(held)) or None
+
+
+def inputs_of(key: Key, obj: Object | None) -> Iterator[Input]:
+    """The inputs that one object is; None when it is gone."""
+    where = (key.kind, key.namespace, key.name)
+    yield ("fact", *where), facts(obj) if obj else None
+    if key.kind in _STATUS:
+        yield ("status", *where), _STATUS[key.kind](obj.status) if obj else None
+
+
+def whole(objects: Iterable[Object]) -> dict[tuple[Hashable, ...], Any]:
+    """The inputs of a world that holds these objects and no others."""
+    members = Members()
+    inputs: dict[tuple[Hashable, ...], Any] = {}
+    for obj in objects:
+        members.add(obj.key)
+        inputs.update(inputs_of(obj.key, obj))
+    inputs.update(members.changes())
+    return inputs
+
+
+def _addresses(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return {"addresses": status["addresses"]} if status.get("addresses") else None
+
+
+def _observed_conditions(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    conditions = [c for c in status.get("conditions", ()) if c.get("type") not in _OWN_CONDITIONS]
+    return {"conditions": conditions} if conditions else None
+
+
+_STATUS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | None]] = {
+    "ServiceEntry": _addresses,
+    "WorkloadEntry": _observed_conditions,
+}
