@@ -8,10 +8,9 @@ https://istio.io/latest/docs/reference/config/security/peer_authentication/
 from dataclasses import dataclass
 
 from isthmus.api.meta import Key
-from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.security import MutualTLS, PeerAuthenticationSpec
 from isthmus.engine import Reader
-from isthmus.mesh import world
+from isthmus.mesh import proxies, world
 from isthmus.mesh.model import Labels, MtlsMode, ServerMtls, has_labels, labels_of
 
 KIND = "PeerAuthentication"
@@ -30,7 +29,7 @@ class PeerRule:
 def server_mtls(q: Reader, workload: Key) -> ServerMtls:
     """What the proxy of a workload takes."""
     root = q(world.settings).root_namespace
-    labels = q(_labels, workload)
+    labels = q(proxies.labels, workload)
     own = next(
         (r for r in q(peer_rules, workload.namespace) if r.selector and has_labels(labels, r.selector)), None
     )
@@ -68,9 +67,3 @@ def _rule(q: Reader, key: Key) -> PeerRule | None:
 
 def _mode(mtls: MutualTLS | None) -> MtlsMode | None:
     return MtlsMode(mtls.mode) if mtls and mtls.mode != "UNSET" else None
-
-
-def _labels(q: Reader, key: Key) -> Labels:
-    fact = world.fact(q, key)
-    spec = world.spec(q, key, WorkloadEntrySpec)
-    return labels_of(fact.labels, spec.labels) if fact and spec else ()

@@ -12,7 +12,7 @@ from isthmus.api.meta import Key
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.engine import Reader
 from isthmus.identity.spiffe import SpiffeId
-from isthmus.mesh import services, world
+from isthmus.mesh import proxies, services, world
 from isthmus.mesh.model import (
     TLS_MODE_LABEL,
     Endpoint,
@@ -53,8 +53,8 @@ def workload(q: Reader, key: Key) -> Workload | None:
 
 
 def exists(q: Reader, key: Key) -> bool:
-    """Whether the workload is registered."""
-    return world.fact(q, key) is not None
+    """Whether the workload is registered, or its proxy described."""
+    return q(proxies.proxy, key) is not None
 
 
 def identity(q: Reader, namespace: str, service_account: str) -> str:
@@ -195,7 +195,7 @@ def inbound_ports(q: Reader, key: Key) -> tuple[InboundPort, ...]:
 
     A service's word on the protocol counts more than the name in the workload's own map.
     """
-    found = q(workload, key)
+    found = q(proxies.proxy, key)
     if found is None:
         return ()
     claims: dict[int, list[tuple[Protocol, Key]]] = {}
@@ -215,5 +215,5 @@ def inbound_ports(q: Reader, key: Key) -> tuple[InboundPort, ...]:
 
 def selecting(q: Reader, key: Key) -> tuple[Key, ...]:
     """The Services and ServiceEntries that select a workload."""
-    labels = q(workload_labels, key)
+    labels = q(proxies.labels, key)
     return tuple(source for source, wanted in q(selectors, key.namespace) if has_labels(labels, wanted))
