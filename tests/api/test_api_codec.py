@@ -167,7 +167,9 @@ def test_port_keys_are_numbers_inside_and_strings_outside() -> None:
     assert list(obj.spec.model_dump()["port_level_mtls"]) == [80]
     assert encode(obj) == doc
     doc["spec"]["portLevelMtls"] = {"http": {}}
-    assert problems(doc) == {"spec.portLevelMtls.http": "'http' is not a port number"}
+    assert problems(doc) == {
+        "spec.portLevelMtls.http": "Invalid value: type conversion error from 'http' to a port number"
+    }
 
 
 def test_versions_of_a_kind_are_one_object() -> None:
@@ -202,7 +204,7 @@ def test_kinds_are_found_by_what_people_call_them() -> None:
             assert kind_by_word(word) is kind
         assert kind_by_word(f"{kind.plural}.{kind.group}".rstrip(".")) is kind
         assert kind_by_plural(kind.group, kind.plural) is kind
-    assert kind_by_word("pod") is None
+    assert kind_by_word("deployment") is None
     assert kind_by_word("vs.security.istio.io") is None
 
 

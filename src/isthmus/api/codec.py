@@ -12,9 +12,12 @@ from pydantic import Field, ValidationError
 
 from isthmus.api.fields import fields, model_at, nearest, path, without_nulls
 from isthmus.api.kinds import KINDS, Kind, kind_by_type
-from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Problem
+from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Preserving, Problem
 
 M = TypeVar("M", bound=Model)
+
+_FRAME = ("apiVersion", "kind", "metadata", "status")
+"""What every document has, whatever else stands beside it."""
 
 
 class OwnerReference(Model):
@@ -79,12 +82,7 @@ def decode(document: Any, *, default_namespace: str = "default") -> tuple[Object
     problems += _unknown_fields(document, kind)
     metadata, metadata_problems = _parse(Metadata, document.get("metadata"), "metadata")
     problems += metadata_problems
-    if kind.has_spec:
-        spec, spec_problems = _parse(kind.spec_model, document.get("spec"), "spec")
-    else:
-        known = fields(kind.spec_model)
-        body = {name: value for name, value in document.items() if name in known}
-        spec, spec_problems = _parse(kind.spec_model, body, "")
+    spec, spec_problems = _spec(document, kind)
     problems += spec_problems
     status = document.get("status") or {}
     if not isinstance(status, Mapping):
@@ -162,8 +160,22 @@ def _kind(document: Mapping[str, Any]) -> tuple[Kind | None, list[Problem]]:
     return None, [Problem("kind", f"{name} of {api_version} is not a kind that is served here", hint)]
 
 
+def _spec(document: Mapping[str, Any], kind: Kind) -> tuple[Model | None, list[Problem]]:
+    if not kind.has_spec:
+        body = {name: value for name, value in document.items() if name not in _FRAME}
+        if not issubclass(kind.spec_model, Preserving):
+            known = fields(kind.spec_model)
+            body = {name: value for name, value in body.items() if name in known}
+        return _parse(kind.spec_model, body, "")
+    if kind.needs_spec and document.get("spec") is None:
+        return None, [Problem("spec", _said_of_missing("spec" in document, "spec", "object"))]
+    return _parse(kind.spec_model, document.get("spec"), "spec")
+
+
 def _unknown_fields(document: Mapping[str, Any], kind: Kind) -> list[Problem]:
-    known = {"apiVersion", "kind", "metadata", "status"}
+    if not kind.has_spec and issubclass(kind.spec_model, Preserving):
+        return []
+    known = set(_FRAME)
     known |= {"spec"} if kind.has_spec else set(fields(kind.spec_model))
     return [
         Problem(str(name), "unknown field", nearest(str(name), known))
@@ -228,6 +240,10 @@ def _said(kind: str, message: str, seen: Any, context: Mapping[str, Any]) -> tup
     if kind == "value_error":
         return str(context["error"]), ""
     return f"{message[:1].lower()}{message[1:]}, is {_seen(seen)}", ""
+
+
+def _said_of_missing(null: bool, field: str, wanted: str) -> str:
+    return f'{field} in body must be of type {wanted}: "null"' if null else "Required value"
 
 
 def _seen(value: Any) -> str:

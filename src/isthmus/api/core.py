@@ -1,11 +1,12 @@
 """Kubernetes core v1 kinds, as far as a registry reads them (https://kubernetes.io/docs/reference/kubernetes-api/)."""
 
+import base64
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isthmus.api.meta import Model
+from isthmus.api.meta import Later, Model, Preserving
 from isthmus.api.shapes import IntOrString, PortNumber
 
 
@@ -16,7 +17,7 @@ class NamespaceSpec(Model):
     """Kept for round trips with Kubernetes; nothing here waits for a finalizer."""
 
 
-class ObjectReference(Model):
+class LocalObjectReference(Model):
     """A reference to another object by name, as a ServiceAccount lists its secrets."""
 
     name: str = ""
@@ -26,9 +27,9 @@ class ObjectReference(Model):
 class ServiceAccountSpec(Model):
     """What a ServiceAccount holds beside its metadata: an identity that workloads may have."""
 
-    secrets: tuple[ObjectReference, ...] = ()
+    secrets: tuple[LocalObjectReference, ...] = ()
     """Kept for round trips with Kubernetes; not used here."""
-    image_pull_secrets: tuple[ObjectReference, ...] = ()
+    image_pull_secrets: tuple[LocalObjectReference, ...] = ()
     """Kept for round trips with Kubernetes; not used here."""
     automount_service_account_token: bool | None = None
     """Kept for round trips with Kubernetes; not used here."""
@@ -48,13 +49,18 @@ class ServicePort(Model):
     """The port that the service exposes."""
     target_port: IntOrString | None = None
     """Number or name of the port on the workloads; the value of `port` when left out."""
+    node_port: int | None = None
+    """Kept for round trips with Kubernetes; there are no nodes here."""
 
 
 class ServiceSpec(Model):
     """Spec of a Service: a name and virtual addresses in front of the workloads that it selects."""
 
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """How the service is exposed; inside the mesh all of them have a virtual address."""
+    type: Annotated[
+        Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"],
+        Later("the name is not known in the mesh", values=("ExternalName",)),
+    ] = "ClusterIP"
+    """How the service is exposed; inside the mesh all of them but ExternalName have a virtual address."""
     cluster_ip: str = Field(default="", alias="clusterIP")
     """Virtual address, given by the server when left out; `None` makes the service headless."""
     cluster_ips: tuple[str, ...] = Field(default=(), alias="clusterIPs")
@@ -67,3 +73,71 @@ class ServiceSpec(Model):
     """The ports that the service exposes."""
     selector: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the workloads that traffic goes to; without it nothing is selected."""
+    external_name: Annotated[str, Later("the name is not known in the mesh")] = ""
+    """DNS name that a service of type ExternalName stands for."""
+    session_affinity: Annotated[
+        Literal["None", "ClientIP"], Later("endpoints are chosen by least requests", values=("ClientIP",))
+    ] = "None"
+    """Whether a caller stays with one endpoint."""
+    session_affinity_config: dict[str, Any] | None = None
+    """Kept for round trips with Kubernetes."""
+    external_ips: Annotated[
+        tuple[str, ...], Later("callers must use the virtual address"), Field(alias="externalIPs")
+    ] = ()
+    """Further addresses of the service."""
+    load_balancer_ip: str = Field(default="", alias="loadBalancerIP")
+    """Kept for round trips with Kubernetes."""
+    load_balancer_class: str | None = None
+    """Kept for round trips with Kubernetes."""
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    """Kept for round trips with Kubernetes."""
+    allocate_load_balancer_node_ports: bool | None = None
+    """Kept for round trips with Kubernetes."""
+    external_traffic_policy: Literal["Cluster", "Local"] | None = None
+    """Kept for round trips with Kubernetes."""
+    internal_traffic_policy: Annotated[
+        Literal["Cluster", "Local"] | None, Later("all endpoints count", values=("Local",))
+    ] = None
+    """Whether callers use endpoints of their own node only."""
+    traffic_distribution: Annotated[str | None, Later("all localities count alike")] = None
+    """Which endpoints are preferred: PreferSameZone, PreferSameNode, PreferClose."""
+    health_check_node_port: int | None = None
+    """Kept for round trips with Kubernetes."""
+    publish_not_ready_addresses: Annotated[bool, Later("failed workloads get no traffic")] = False
+    """Whether workloads that are not ready get traffic."""
+
+
+class SecretSpec(Preserving):
+    """What a Secret holds beside its metadata: keys, certificates, passwords."""
+
+    type: str = "Opaque"
+    """What the data is for, such as kubernetes.io/tls."""
+    data: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """Values as base64."""
+    immutable: bool | None = None
+    """Whether the data may not change any more."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _string_data_into_data(cls, value: Any) -> Any:
+        # as in Kubernetes: stringData is for writing only, and wins over data
+        if not isinstance(value, dict) or not isinstance(given := value.get("stringData"), dict):
+            return value
+        encoded = {
+            name: base64.b64encode(text.encode()).decode()
+            for name, text in given.items()
+            if isinstance(text, str)
+        }
+        rest = {name: item for name, item in value.items() if name != "stringData"}
+        return {**rest, "data": {**(rest.get("data") or {}), **encoded}}
+
+
+class ConfigMapSpec(Preserving):
+    """What a ConfigMap holds beside its metadata: settings."""
+
+    data: Mapping[str, str] = Field(default_factory=dict)
+    """Values as text."""
+    binary_data: Mapping[str, str] = Field(default_factory=dict)
+    """Values as base64."""
+    immutable: bool | None = None
+    """Whether the data may not change any more."""

@@ -1,21 +1,43 @@
-"""Every kind the API knows, defined once: names, versions, and the model of its spec."""
+"""Every kind the API knows, defined once: names, versions, columns, and the model of its spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isthmus.api.core import NamespaceSpec, ServiceAccountSpec, ServiceSpec
+from isthmus.api import cluster, core, security
+from isthmus.api.extensions import WasmPluginSpec
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Model
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
+from isthmus.api.networking.envoy_filter import EnvoyFilterSpec
+from isthmus.api.networking.gateway import GatewaySpec
+from isthmus.api.networking.proxy_config import ProxyConfigSpec
 from isthmus.api.networking.service_entry import ServiceEntrySpec
+from isthmus.api.networking.sidecar import SidecarSpec
 from isthmus.api.networking.virtual_service import VirtualServiceSpec
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.networking.workload_group import WorkloadGroupSpec
-from isthmus.api.security import PeerAuthenticationSpec
+from isthmus.api.telemetry import TelemetrySpec
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
+TELEMETRY = "telemetry.istio.io"
+EXTENSIONS = "extensions.istio.io"
+DISCOVERY = "discovery.k8s.io"
 ISTHMUS = "isthmus.dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of `kubectl get`. A priority above 0 shows with `-o wide` only."""
+
+    name: str
+    json_path: str
+    type: str = "string"
+    description: str = ""
+    priority: int = 0
+
+
+AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was created.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +56,14 @@ class Kind:
     """False: the model's fields stand beside `metadata`, as those of a ServiceAccount do."""
     programmed: bool = False
     """True: proxies are configured from it, and its status says how far that went."""
+    categories: tuple[str, ...] = ()
+    """Words that stand for several kinds, such as `istio-io`."""
+    columns: tuple[Column, ...] = (AGE,)
+    """Columns after the name."""
+    needs_spec: bool = False
+    """True: a document must have a `spec`, though it may be empty."""
+    later: str = ""
+    """Set: objects are stored and validated, but do nothing yet; what happens instead."""
 
     @property
     def api_versions(self) -> tuple[str, ...]:
@@ -41,49 +71,234 @@ class Kind:
         return tuple(f"{self.group}/{version}" if self.group else version for version in self.versions)
 
 
-def _istio(kind: str, plural: str, short_name: str, model: type[Model], *, programmed: bool = True) -> Kind:
+def _istio(
+    kind: str,
+    plural: str,
+    model: type[Model],
+    *short_names: str,
+    group: str = NETWORKING,
+    versions: tuple[str, ...] = ("v1", "v1beta1", "v1alpha3"),
+    columns: tuple[Column, ...] = (AGE,),
+    programmed: bool = False,
+    needs_spec: bool = False,
+    later: str = "",
+) -> Kind:
     return Kind(
         kind=kind,
-        group=NETWORKING,
-        versions=("v1", "v1beta1", "v1alpha3"),
+        group=group,
+        versions=versions,
         plural=plural,
         singular=kind.lower(),
-        short_names=(short_name,),
+        short_names=short_names,
         namespaced=True,
         spec_model=model,
         programmed=programmed,
+        categories=("istio-io", group.partition(".")[0] + "-istio-io"),
+        columns=columns,
+        needs_spec=needs_spec,
+        later=later,
     )
 
 
+def _core(
+    kind: str,
+    plural: str,
+    model: type[Model],
+    *short_names: str,
+    group: str = "",
+    namespaced: bool = True,
+    has_spec: bool = True,
+    programmed: bool = False,
+    columns: tuple[Column, ...] = (AGE,),
+    later: str = "",
+) -> Kind:
+    return Kind(
+        kind=kind,
+        group=group,
+        versions=("v1",),
+        plural=plural,
+        singular=kind.lower(),
+        short_names=short_names,
+        namespaced=namespaced,
+        spec_model=model,
+        has_spec=has_spec,
+        programmed=programmed,
+        columns=columns,
+        later=later,
+    )
+
+
+_READ_BY_REGISTRIES = "it is kept for registries, and changes nothing by itself"
+_SECURITY_VERSIONS = ("v1", "v1beta1")
+
 _ALL = (
-    Kind("Namespace", "", ("v1",), "namespaces", "namespace", ("ns",), False, NamespaceSpec),
-    Kind("Service", "", ("v1",), "services", "service", ("svc",), True, ServiceSpec, programmed=True),
-    Kind(
-        "ServiceAccount",
-        "",
-        ("v1",),
-        "serviceaccounts",
-        "serviceaccount",
-        ("sa",),
-        True,
-        ServiceAccountSpec,
-        has_spec=False,
-    ),
-    _istio("ServiceEntry", "serviceentries", "se", ServiceEntrySpec),
-    _istio("WorkloadEntry", "workloadentries", "we", WorkloadEntrySpec),
-    _istio("WorkloadGroup", "workloadgroups", "wg", WorkloadGroupSpec, programmed=False),
-    _istio("VirtualService", "virtualservices", "vs", VirtualServiceSpec),
-    _istio("DestinationRule", "destinationrules", "dr", DestinationRuleSpec),
-    Kind(
-        "PeerAuthentication",
-        SECURITY,
-        ("v1", "v1beta1"),
-        "peerauthentications",
-        "peerauthentication",
-        ("pa",),
-        True,
-        PeerAuthenticationSpec,
+    _core("Namespace", "namespaces", core.NamespaceSpec, "ns", namespaced=False),
+    _core(
+        "Service",
+        "services",
+        core.ServiceSpec,
+        "svc",
         programmed=True,
+        columns=(
+            Column("Type", ".spec.type", description="How the service is exposed."),
+            Column("Cluster-IP", ".spec.clusterIP", description="Virtual address of the service."),
+            Column("Port(s)", ".spec.ports[*].port", description="Ports of the service."),
+            AGE,
+            Column("Selector", ".spec.selector", description="Labels of its workloads.", priority=1),
+        ),
+    ),
+    _core("ServiceAccount", "serviceaccounts", core.ServiceAccountSpec, "sa", has_spec=False),
+    _core(
+        "Secret",
+        "secrets",
+        core.SecretSpec,
+        has_spec=False,
+        columns=(Column("Type", ".type", description="What the data is for."), AGE),
+    ),
+    _core("ConfigMap", "configmaps", core.ConfigMapSpec, "cm", has_spec=False),
+    _core("Endpoints", "endpoints", cluster.EndpointsSpec, "ep", has_spec=False, later=_READ_BY_REGISTRIES),
+    _core(
+        "EndpointSlice",
+        "endpointslices",
+        cluster.EndpointSliceSpec,
+        group=DISCOVERY,
+        has_spec=False,
+        columns=(
+            Column("AddressType", ".addressType", description="Kind of the addresses."),
+            Column("Ports", ".ports[*].port", description="Ports of every endpoint."),
+            Column("Endpoints", ".endpoints[*].addresses[*]", description="Addresses of the endpoints."),
+            AGE,
+        ),
+        later=_READ_BY_REGISTRIES,
+    ),
+    _core(
+        "Pod",
+        "pods",
+        cluster.PodSpec,
+        "po",
+        columns=(Column("Status", ".status.phase", description="Where the Pod is in its life."), AGE),
+        later=_READ_BY_REGISTRIES,
+    ),
+    _core("Node", "nodes", cluster.NodeSpec, "no", namespaced=False, later=_READ_BY_REGISTRIES),
+    _core(
+        "Event",
+        "events",
+        cluster.EventSpec,
+        "ev",
+        has_spec=False,
+        columns=(
+            Column("Last Seen", ".lastTimestamp", "date", "When it was last seen."),
+            Column("Type", ".type", description="Normal or Warning."),
+            Column("Reason", ".reason", description="One word for machines."),
+            Column("Object", ".involvedObject.name", description="What it is about."),
+            Column("Message", ".message", description="A sentence for people."),
+        ),
+    ),
+    _istio(
+        "ServiceEntry",
+        "serviceentries",
+        ServiceEntrySpec,
+        "se",
+        programmed=True,
+        needs_spec=True,
+        columns=(
+            Column("Hosts", ".spec.hosts", description="Names of the service."),
+            Column("Location", ".spec.location", description="Whether the service is part of the mesh."),
+            Column("Resolution", ".spec.resolution", description="How endpoints are found."),
+            AGE,
+        ),
+    ),
+    _istio(
+        "WorkloadEntry",
+        "workloadentries",
+        WorkloadEntrySpec,
+        "we",
+        programmed=True,
+        needs_spec=True,
+        columns=(AGE, Column("Address", ".spec.address", description="Address of the workload.")),
+    ),
+    _istio("WorkloadGroup", "workloadgroups", WorkloadGroupSpec, "wg", needs_spec=True),
+    _istio(
+        "VirtualService",
+        "virtualservices",
+        VirtualServiceSpec,
+        "vs",
+        programmed=True,
+        columns=(
+            Column("Gateways", ".spec.gateways", description="Where the rules apply."),
+            Column("Hosts", ".spec.hosts", description="Hosts whose traffic is routed."),
+            AGE,
+        ),
+    ),
+    _istio(
+        "DestinationRule",
+        "destinationrules",
+        DestinationRuleSpec,
+        "dr",
+        programmed=True,
+        columns=(Column("Host", ".spec.host", description="Service that the rule is about."), AGE),
+    ),
+    _istio("Gateway", "gateways", GatewaySpec, "gw", later="no gateway listens to its servers"),
+    _istio("Sidecar", "sidecars", SidecarSpec),
+    _istio(
+        "ProxyConfig",
+        "proxyconfigs",
+        ProxyConfigSpec,
+        versions=("v1beta1",),
+        later="proxies run as they were installed",
+    ),
+    _istio(
+        "EnvoyFilter",
+        "envoyfilters",
+        EnvoyFilterSpec,
+        versions=("v1alpha3",),
+        later="its patches are not applied; use the other kinds of networking.istio.io",
+    ),
+    _istio(
+        "PeerAuthentication",
+        "peerauthentications",
+        security.PeerAuthenticationSpec,
+        "pa",
+        group=SECURITY,
+        versions=_SECURITY_VERSIONS,
+        programmed=True,
+        columns=(Column("Mode", ".spec.mtls.mode", description="Whether mutual TLS is asked for."), AGE),
+    ),
+    _istio(
+        "RequestAuthentication",
+        "requestauthentications",
+        security.RequestAuthenticationSpec,
+        "ra",
+        group=SECURITY,
+        versions=_SECURITY_VERSIONS,
+    ),
+    _istio(
+        "AuthorizationPolicy",
+        "authorizationpolicies",
+        security.AuthorizationPolicySpec,
+        "ap",
+        group=SECURITY,
+        versions=_SECURITY_VERSIONS,
+        columns=(Column("Action", ".spec.action", description="What happens to the requests."), AGE),
+        later="requests are let through as if it was not there",
+    ),
+    _istio(
+        "Telemetry",
+        "telemetries",
+        TelemetrySpec,
+        "telemetry",
+        group=TELEMETRY,
+        versions=("v1", "v1alpha1"),
+        later="proxies measure, trace and log as the mesh's settings say",
+    ),
+    _istio(
+        "WasmPlugin",
+        "wasmplugins",
+        WasmPluginSpec,
+        group=EXTENSIONS,
+        versions=("v1alpha1",),
+        needs_spec=True,
+        later="proxies do not run its module",
     ),
     Kind("JoinToken", ISTHMUS, ("v1alpha1",), "jointokens", "jointoken", ("jt",), True, JoinTokenSpec),
 )
@@ -107,6 +322,11 @@ def kind_by_word(word: str) -> Kind | None:
     plain, _, group = word.lower().partition(".")
     kind = _BY_WORD.get(plain)
     return kind if kind and group in {"", kind.group} else None
+
+
+def kinds_by_category(word: str) -> tuple[Kind, ...]:
+    """The kinds that a category such as `istio-io` stands for; empty when it is none."""
+    return tuple(kind for kind in _ALL if word.lower() in kind.categories)
 
 
 def kind_by_type(api_version: str, kind: str) -> Kind | None:

@@ -40,6 +40,25 @@ class Model(BaseModel):
     )
 
 
+class Preserving(Model):
+    """A shape of which we read a part: fields that it does not name are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Marks a field that is stored and validated but does not change what proxies do yet.
+
+    Stands in `Annotated[..., Later("what happens instead")]`. With `values` only those values are meant, with
+    `unless` all but those; of a list, its elements.
+    """
+
+    text: str = ""
+    values: tuple[object, ...] = ()
+    unless: tuple[object, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something about an object that its author should know.

@@ -3,27 +3,39 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from isthmus.api.meta import Model
 
-PortNumber = Annotated[int, Field(ge=1, le=65535)]
+
+def _port(number: int) -> int:
+    if not 1 <= number <= 65535:
+        raise ValueError(f"Invalid value: {number}: port must be between 1-65535")
+    return number
+
+
+PortNumber = Annotated[
+    int, AfterValidator(_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
+]
 """A TCP or UDP port."""
 
 UInt32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
+UInt64 = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+FilledString = Annotated[str, Field(min_length=1)]
+"""Text that may not be empty."""
 
 
 def _port_key(value: Any) -> Any:
     # a JSON object's keys are strings; the port that they spell is what readers want
     if isinstance(value, str):
-        if not (value.isascii() and value.isdigit()):
-            raise ValueError(f"{value!r} is not a port number")
+        if not (value.isascii() and value.removeprefix("-").isdigit()):
+            raise ValueError(f"Invalid value: type conversion error from {value!r} to a port number")
         return int(value)
     return value
 
 
-PortKey = Annotated[int, BeforeValidator(_port_key), Field(ge=1, le=65535)]
+PortKey = Annotated[int, BeforeValidator(_port_key), AfterValidator(_port)]
 """A port as the key of a map: a string in JSON, a number here."""
 
 
@@ -45,14 +57,14 @@ IntOrString = Annotated[
 class Percent(Model):
     """Istio's `Percent`: 0.0 to 100.0, not a fraction."""
 
-    value: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Share of requests in percent, from 0 to 100."""
+    value: float = 0.0
+    """Share of requests in percent, from 0 to 100; below 0.0001 only 0 itself."""
 
 
 class PortSelector(Model):
     """The number of a port of the destination host."""
 
-    number: PortNumber
+    number: UInt32 = 0
     """Valid port number."""
 
 
@@ -72,3 +84,30 @@ class WorkloadSelector(Model):
 
     labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels that a workload must have, all of them, in the object's own namespace."""
+
+
+class LabelSelector(Model):
+    """Istio's type `WorkloadSelector`: the workloads that have all these labels."""
+
+    match_labels: Annotated[
+        Mapping[str, Annotated[str, Field(max_length=63)]], Field(max_length=4096, default_factory=dict)
+    ]
+    """Labels that a workload must have, all of them, in the object's own namespace."""
+
+
+class PolicyTargetReference(Model):
+    """A resource of the same namespace that a policy is attached to."""
+
+    group: Annotated[
+        str,
+        Field(
+            max_length=253, pattern=r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+        ),
+    ] = ""
+    """API group of the resource; empty for the core kinds."""
+    kind: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")]
+    """Kind of the resource: Service, ServiceEntry, Gateway or GatewayClass."""
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the resource."""
+    namespace: str = ""
+    """Must be empty: a policy cannot reach into another namespace."""

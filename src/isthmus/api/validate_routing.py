@@ -235,7 +235,7 @@ def _fault(at: str, fault: HTTPFaultInjection) -> Iterator[Problem]:
     if fault.delay:
         yield from duration(f"{at}.delay.fixedDelay", fault.delay.fixed_delay)
     if fault.abort:
-        yield from _status(f"{at}.abort.httpStatus", fault.abort.http_status)
+        yield from _status(f"{at}.abort.httpStatus", fault.abort.http_status or 200)
 
 
 def _tcp_route(at: str, route: TCPRoute) -> Iterator[Problem]:

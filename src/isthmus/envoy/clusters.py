@@ -130,7 +130,7 @@ def _secure(
     subset: Subset,
     policy: PortTrafficPolicy,
 ) -> None:
-    forced = policy.tls.mode if policy.tls else None
+    forced = policy.tls.mode if policy.tls and policy.tls.mode in {"DISABLE", "ISTIO_MUTUAL"} else None
     if forced == "DISABLE" or service.resolution is Resolution.NONE or _follows_the_caller(message):
         return
     peers = [tls.exactly(name) for name in q(workloads.identities, service.host, port.number, subset.labels)]

@@ -179,10 +179,10 @@ def _previous_hosts() -> route_components_v3.RetryPolicy.RetryHostPredicate:
 
 def _fault(said: HTTPFaultInjection) -> fault_v3.HTTPFault:
     message = fault_v3.HTTPFault()
-    if said.delay:
+    if said.delay and said.delay.fixed_delay is not None:
         message.delay.fixed_delay.CopyFrom(duration(parse_duration(said.delay.fixed_delay)))
         message.delay.percentage.CopyFrom(_share(said.delay.percentage))
-    if said.abort:
+    if said.abort and said.abort.http_status is not None:
         message.abort.http_status = said.abort.http_status
         message.abort.percentage.CopyFrom(_share(said.abort.percentage))
     return message

@@ -66,7 +66,7 @@ def route_table(q: Reader, rule: Key | None, host: str, port: int) -> RouteTable
         return RouteTable(host, port, None, ())
     rules: list[HttpRule] = []
     for route in q(usable_routes, rule).value:
-        matches = [m for m in route.match if m.port in (None, port)]
+        matches = [m for m in route.match if m.port in (None, 0, port)]
         if route.match and not matches:
             continue
         targets = tuple(_http_destination(q, rule, d, port) for d in route.route)
@@ -83,7 +83,7 @@ def tcp_table(q: Reader, rule: Key | None, host: str, port: int) -> TcpTable:
     """Where connections to a host and port go under the VirtualService that governs it."""
     spec = world.spec(q, rule, VirtualServiceSpec) if rule else None
     for route in spec.tcp if spec else ():
-        if not route.match or any(m.port in (None, port) for m in route.match):
+        if not route.match or any(m.port in (None, 0, port) for m in route.match):
             assert rule is not None
             return TcpTable(tuple(_tcp_destination(q, rule, d, port) for d in route.route), (rule,))
     return TcpTable((Destination(host, port, "", 1),), ())

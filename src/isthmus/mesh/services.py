@@ -146,7 +146,13 @@ def _from_service(fact: Fact, spec: ServiceSpec, dns_domain: str) -> Service:
 
 
 def _from_entry(fact: Fact, spec: ServiceEntrySpec, host: str, vips: tuple[str, ...]) -> Service:
-    resolutions = {"NONE": Resolution.NONE, "STATIC": Resolution.ENDPOINTS, "DNS": Resolution.DNS}
+    resolutions = {
+        "NONE": Resolution.NONE,
+        "STATIC": Resolution.ENDPOINTS,
+        "DNS": Resolution.DNS,
+        "DNS_ROUND_ROBIN": Resolution.DNS,
+        "DYNAMIC_DNS": Resolution.NONE,
+    }
     selector: Labels = labels_of(spec.workload_selector.labels) if spec.workload_selector else ()
     ports = tuple(
         Port(

@@ -9,8 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from isthmus.api.duration import Duration
-from isthmus.api.meta import Model
-from isthmus.api.shapes import Int32, PortSelector, UInt32
+from isthmus.api.meta import Later, Model
+from isthmus.api.networking.load_balancing import (
+    BackendUtilization,
+    ConsistentHashLB,
+    LocalityLoadBalancerSetting,
+    WarmupConfiguration,
+    ZoneAwareLoadBalancerSetting,
+)
+from isthmus.api.shapes import Int32, LabelSelector, PortSelector, UInt32
+
+_ROUND_ROBIN = "endpoints are chosen by least requests"
+_ONE_LOCALITY = "all localities count alike"
 
 
 class LoadBalancerSettings(Model):
@@ -20,6 +30,38 @@ class LoadBalancerSettings(Model):
         Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"] | None
     ) = None
     """The algorithm; LEAST_REQUEST when left out, LEAST_CONN is its old name."""
+    consistent_hash: Annotated[ConsistentHashLB | None, Later(_ROUND_ROBIN)] = None
+    """Chooses by a hash of the request, so that equal requests meet the same endpoint."""
+    backend_utilization: Annotated[BackendUtilization | None, Later(_ROUND_ROBIN)] = None
+    """Chooses by the load that endpoints report."""
+    locality_lb_setting: Annotated[LocalityLoadBalancerSetting | None, Later(_ONE_LOCALITY)] = None
+    """How traffic spreads over localities and where it goes when one fails."""
+    zone_aware_lb_setting: Annotated[ZoneAwareLoadBalancerSetting | None, Later(_ONE_LOCALITY)] = None
+    """Lets Envoy keep traffic in the caller's zone as far as the zone's share of callers allows."""
+    warmup_duration_secs: Annotated[Duration | None, Later("new endpoints get their full share")] = None
+    """Old way to spell `warmup.duration`."""
+    warmup: Annotated[WarmupConfiguration | None, Later("new endpoints get their full share")] = None
+    """New endpoints get more traffic little by little."""
+
+
+class TcpKeepalive(Model):
+    """TCP keep-alive of connections to the host; left out, the operating system's values hold."""
+
+    probes: UInt32 = 0
+    """Probes without answer after which the connection is dead."""
+    time: Duration | None = None
+    """Idle time before the first probe."""
+    interval: Duration | None = None
+    """Time between probes."""
+
+
+class Http2KeepAlive(Model):
+    """HTTP/2 pings to the host."""
+
+    interval: Duration | None = None
+    """Time between pings."""
+    timeout: Duration | None = None
+    """Time to wait for the answer to a ping."""
 
 
 class TCPSettings(Model):
@@ -29,10 +71,31 @@ class TCPSettings(Model):
     """Most connections to the host; 2^32-1 when left out."""
     connect_timeout: Duration | None = None
     """Time limit for making a connection; 10s when left out."""
+    tcp_keepalive: Annotated[TcpKeepalive | None, Later("the operating system's values hold")] = None
+    """TCP keep-alive of connections to the host."""
+    max_connection_duration: Annotated[Duration | None, Later("connections may last for ever")] = None
+    """Longest life of a connection; no limit when left out."""
+    idle_timeout: Annotated[Duration | None, Later("1h is the limit")] = None
+    """A TCP connection without bytes is closed after this time; 1h when left out, 0s switches it off."""
 
 
 class HTTPSettings(Model):
     """Limits of HTTP requests."""
+
+    h2_upgrade_policy: Annotated[
+        Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"],
+        Later("the port's protocol decides", values=("UPGRADE",)),
+        Field(alias="h2UpgradePolicy"),
+    ] = "DEFAULT"
+    """Whether HTTP/1.1 requests go to the host as HTTP/2."""
+    use_client_protocol: Annotated[bool, Later("the port's protocol decides")] = False
+    """Whether requests go to the host in the protocol in which they came; not with an upgrade to HTTP/2."""
+    max_concurrent_streams: Annotated[Int32, Later("Envoy's own limit holds")] = 0
+    """Most streams under way on one HTTP/2 connection."""
+    http2_keep_alive: Annotated[
+        Http2KeepAlive | None, Later("no pings are sent"), Field(alias="http2KeepAlive")
+    ] = None
+    """HTTP/2 pings to the host."""
 
     http1_max_pending_requests: Int32 = 0
     """Most requests that wait for a connection; 2^32-1 when left out."""
@@ -64,15 +127,48 @@ class OutlierDetection(Model):
     """Time between two looks at the endpoints; 10s when left out."""
     base_ejection_time: Duration | None = None
     """Shortest time of an ejection, times the number of ejections so far; 30s when left out."""
-    max_ejection_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    max_ejection_percent: Int32 = 0
     """Largest share of endpoints that may be out; 10 when left out."""
+    min_health_percent: Annotated[Int32, Later("ejection never stops by itself")] = 0
+    """Ejection stops while a smaller share of endpoints than this is healthy; 0 when left out."""
+    consecutive_gateway_errors: Annotated[UInt32 | None, Later("only 5xx errors are counted")] = None
+    """Gateway errors (502, 503, 504) in a row after which an endpoint is ejected; off when left out."""
+    consecutive_errors: Annotated[Int32, Later("use `consecutive5xxErrors`")] = 0
+    """Old counter of gateway errors."""
+    split_external_local_origin_errors: Annotated[bool, Later("all errors are counted as one")] = False
+    """Whether errors of the connection are counted apart from errors that the endpoint answers."""
+    consecutive_local_origin_failures: Annotated[UInt32 | None, Later("all errors are counted as one")] = None
+    """Errors of the connection in a row after which an endpoint is ejected; needs the split."""
+    outlier_detection_http_error_codes: Annotated[
+        tuple[Annotated[int, Field(ge=100, le=599)], ...], Later("5xx is an error")
+    ] = ()
+    """Status codes that count as errors."""
 
 
 class ClientTLSSettings(Model):
     """TLS of connections to the host."""
 
-    mode: Literal["DISABLE", "ISTIO_MUTUAL"] = "DISABLE"
-    """DISABLE sends plaintext, ISTIO_MUTUAL mutual TLS with the mesh's own certificates."""
+    mode: Annotated[
+        Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"],
+        Later("connections are made as if tls was left out", values=("SIMPLE", "MUTUAL")),
+    ] = "DISABLE"
+    """Plaintext, TLS, TLS with an own certificate, or the mesh's own mutual TLS."""
+    client_certificate: Annotated[str, Later()] = ""
+    """Path of the client's certificate, for MUTUAL."""
+    private_key: Annotated[str, Later()] = ""
+    """Path of the client's private key, for MUTUAL."""
+    ca_certificates: Annotated[str, Later()] = ""
+    """Path of the certificates that the server's must lead to; the system's when left out."""
+    credential_name: Annotated[str, Later()] = ""
+    """Name of the secret that holds key and certificates."""
+    subject_alt_names: Annotated[tuple[str, ...], Later()] = ()
+    """Names of which the server's certificate must have one."""
+    sni: Annotated[str, Later()] = ""
+    """Name that the client asks for."""
+    insecure_skip_verify: Annotated[bool | None, Later()] = None
+    """Whether the server's certificate is taken unseen."""
+    ca_crl: Annotated[str, Later()] = ""
+    """Path of a list of revoked certificates."""
 
 
 class PortTrafficPolicy(Model):
@@ -90,6 +186,35 @@ class PortTrafficPolicy(Model):
     """TLS of connections to the host."""
 
 
+class TunnelSettings(Model):
+    """Sends TCP connections through an HTTP proxy."""
+
+    protocol: str = ""
+    """How the tunnel is asked for: CONNECT (when left out) or POST."""
+    target_host: str
+    """Host that the tunnel leads to."""
+    target_port: UInt32
+    """Port that the tunnel leads to."""
+
+
+class ProxyProtocol(Model):
+    """Sends the caller's address in front of a connection's bytes."""
+
+    version: Literal["V1", "V2"] = "V1"
+    """Version of the PROXY protocol."""
+
+
+class RetryBudget(Model):
+    """Limits retries by the share of requests that they make up."""
+
+    percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Largest share of retries among the requests; 20 when left out."""
+    min_retry_concurrency: UInt32 = 0
+    """Retries that are always allowed; 3 when left out."""
+    budget_interval: Duration | None = None
+    """Time over which requests are counted."""
+
+
 class TrafficPolicy(Model):
     """What happens to traffic after routing."""
 
@@ -101,8 +226,14 @@ class TrafficPolicy(Model):
     """When an endpoint that fails is taken out for a while."""
     tls: ClientTLSSettings | None = None
     """TLS of connections to the host; automatic mutual TLS when left out."""
-    port_level_settings: tuple[PortTrafficPolicy, ...] = ()
+    port_level_settings: Annotated[tuple[PortTrafficPolicy, ...], Field(max_length=4096)] = ()
     """Policies of single ports; they replace the settings above for that port, and inherit nothing."""
+    tunnel: Annotated[TunnelSettings | None, Later("connections are made directly")] = None
+    """Sends TCP connections through an HTTP proxy."""
+    proxy_protocol: Annotated[ProxyProtocol | None, Later("the caller's address is not sent")] = None
+    """Sends the caller's address in front of a connection's bytes."""
+    retry_budget: Annotated[RetryBudget | None, Later("connectionPool.http.maxRetries limits retries")] = None
+    """Limits retries by the share of requests that they make up."""
 
 
 class Subset(Model):
@@ -127,3 +258,5 @@ class DestinationRuleSpec(Model):
     """Named sets of endpoints, such as versions."""
     export_to: tuple[str, ...] = ()
     """Namespaces whose callers obey this rule: `.` its own, `*` all (when left out), or a name."""
+    workload_selector: Annotated[LabelSelector | None, Later("the rule is for all callers")] = None
+    """Calling workloads (of the rule's own namespace) that obey this rule; all when left out."""

@@ -3,9 +3,11 @@
 https://istio.io/latest/docs/reference/config/networking/service-entry/
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from isthmus.api.meta import Model
+from pydantic import Field
+
+from isthmus.api.meta import Later, Model
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.shapes import PortNumber, WorkloadSelector
 
@@ -15,9 +17,9 @@ class ServiceEntryPort(Model):
 
     number: PortNumber
     """The port that callers use."""
-    protocol: str = ""
+    protocol: Annotated[str, Field(max_length=256)] = ""
     """HTTP, HTTPS, GRPC, HTTP2, MONGO, TCP, TLS, …; the name's prefix tells it when left out."""
-    name: str
+    name: Annotated[str, Field(max_length=256)]
     """Name of the port."""
     target_port: PortNumber | None = None
     """The port on the endpoints; `number` when left out."""
@@ -26,17 +28,20 @@ class ServiceEntryPort(Model):
 class ServiceEntrySpec(Model):
     """Spec of a ServiceEntry."""
 
-    hosts: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], Field(max_length=256)] = ()
     """The names of the service; a name may begin with `*.`."""
-    addresses: tuple[str, ...] = ()
+    addresses: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=256)] = ()
     """Virtual addresses (or CIDR ranges) of the service; allocated by the server when left out."""
-    ports: tuple[ServiceEntryPort, ...] = ()
+    ports: Annotated[tuple[ServiceEntryPort, ...], Field(max_length=256)] = ()
     """The ports of the service."""
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
     """Whether the service is part of the mesh: mutual TLS goes to MESH_INTERNAL services only."""
-    resolution: Literal["NONE", "STATIC", "DNS"] = "NONE"
+    resolution: Annotated[
+        Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"],
+        Later("connections go where the caller wanted to", values=("DYNAMIC_DNS",)),
+    ] = "NONE"
     """How endpoints are found: the address the caller used, the endpoints given here, or DNS."""
-    endpoints: tuple[WorkloadEntrySpec, ...] = ()
+    endpoints: Annotated[tuple[WorkloadEntrySpec, ...], Field(max_length=4096)] = ()
     """Endpoints of the service; not together with `workloadSelector`."""
     workload_selector: WorkloadSelector | None = None
     """Selects WorkloadEntry objects (in the same namespace) as endpoints; MESH_INTERNAL services only."""

@@ -4,12 +4,14 @@ https://istio.io/latest/docs/reference/config/networking/virtual-service/
 """
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from isthmus.api.duration import Duration
-from isthmus.api.meta import Model
-from isthmus.api.shapes import Int32, Percent, PortNumber, PortSelector, StringMatch, UInt32
+from isthmus.api.meta import Later, Model
+from isthmus.api.networking.http_options import CorsPolicy, Delegate, RegexRewrite
+from isthmus.api.shapes import Int32, Percent, PortSelector, StringMatch, UInt32
 
 
 class Destination(Model):
@@ -75,8 +77,18 @@ class HTTPMatchRequest(Model):
     """Headers that must not match; an empty match asks that the header is not there."""
     ignore_uri_case: bool = False
     """Upper and lower case of the path are the same (exact and prefix only)."""
-    port: PortNumber | None = None
+    port: UInt32 | None = None
     """The port of the host that the request is addressed to."""
+    source_labels: Annotated[
+        Mapping[str, str], Later("callers are not told apart"), Field(default_factory=dict)
+    ]
+    """Labels of the calling workload; not for gateways."""
+    gateways: Annotated[tuple[str, ...], Later("the rule applies wherever its VirtualService does")] = ()
+    """Gateways (or `mesh`) for which the condition is about; those of the VirtualService when left out."""
+    source_namespace: Annotated[str, Later("callers are not told apart")] = ""
+    """Namespace of the calling workload."""
+    stat_prefix: Annotated[str, Later("no statistics of its own")] = ""
+    """Beginning of the names of the statistics of this route."""
 
 
 class HTTPRedirect(Model):
@@ -86,8 +98,14 @@ class HTTPRedirect(Model):
     """Path of the redirect's location."""
     authority: str = ""
     """Host of the redirect's location."""
-    port: PortNumber | None = None
+    prefix_rewrite: Annotated[str, Later("the path stays")] = ""
+    """What replaces the part of the path that a prefix matched; not together with `uri`."""
+    port: UInt32 | None = None
     """Port of the redirect's location."""
+    derive_port: Annotated[
+        Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None, Later("the port stays")
+    ] = None
+    """Where the port of the location comes from when `port` is left out."""
     scheme: str = ""
     """Scheme of the redirect's location, http or https."""
     redirect_code: UInt32 = 0
@@ -101,6 +119,8 @@ class HTTPRewrite(Model):
     """What replaces the path, or the part of it that a prefix matched."""
     authority: str = ""
     """What replaces the host."""
+    uri_regex_rewrite: Annotated[RegexRewrite | None, Later("the path stays")] = None
+    """Replaces what an expression finds in the path; not together with `uri`."""
 
 
 class HTTPBody(Model):
@@ -108,6 +128,8 @@ class HTTPBody(Model):
 
     string: str | None = None
     """The body as text."""
+    bytes: Annotated[str | None, Later("the body is empty")] = None
+    """The body as base64."""
 
 
 class HTTPDirectResponse(Model):
@@ -128,6 +150,12 @@ class HTTPRetry(Model):
     """Time limit of each try, the first included; the route's timeout when left out."""
     retry_on: str = ""
     """Conditions for another try, by commas: Envoy's names (5xx, connect-failure, …) or status codes."""
+    retry_remote_localities: Annotated[bool | None, Later("all localities are tried")] = None
+    """Whether another try may go to another locality."""
+    retry_ignore_previous_hosts: Annotated[bool | None, Later("endpoints tried before are avoided")] = None
+    """Whether another try avoids the endpoints that were tried before; true when left out."""
+    backoff: Annotated[Duration | None, Later("25ms is the first wait")] = None
+    """Shortest wait before another try; 25ms when left out."""
 
 
 class Delay(Model):
@@ -135,8 +163,12 @@ class Delay(Model):
 
     percentage: Percent | None = None
     """Share of requests that are delayed; all when left out."""
-    fixed_delay: Duration
+    percent: Annotated[Int32, Later("use `percentage`")] = 0
+    """Old way to spell `percentage`, in whole percents."""
+    fixed_delay: Duration | None = None
     """How long they are delayed; at least 1ms."""
+    exponential_delay: Duration | None = None
+    """Istio refuses it: never implemented."""
 
 
 class Abort(Model):
@@ -144,8 +176,12 @@ class Abort(Model):
 
     percentage: Percent | None = None
     """Share of requests that are aborted; all when left out."""
-    http_status: Int32
+    http_status: Int32 | None = None
     """Status code of the answer, 200 to 599."""
+    grpc_status: Annotated[str | None, Later("requests are not aborted")] = None
+    """gRPC status of the answer by its name, such as UNAVAILABLE."""
+    http2_error: str | None = Field(default=None, alias="http2Error")
+    """Istio refuses it: never implemented."""
 
 
 class HTTPFaultInjection(Model):
@@ -155,6 +191,15 @@ class HTTPFaultInjection(Model):
     """Delays requests."""
     abort: Abort | None = None
     """Aborts requests."""
+
+
+class HTTPMirrorPolicy(Model):
+    """A destination that gets copies of requests; its answers are thrown away."""
+
+    destination: Destination
+    """Where the copies go."""
+    percentage: Percent | None = None
+    """Share of requests that are copied; all when left out."""
 
 
 class HTTPRoute(Model):
@@ -180,13 +225,41 @@ class HTTPRoute(Model):
     """Faults on purpose, at the caller's side."""
     headers: Headers | None = None
     """Changes of headers."""
+    delegate: Annotated[Delegate | None, Later("requests get 404")] = None
+    """A VirtualService without hosts whose rules continue this one; not with route or redirect."""
+    mirror: Annotated[Destination | None, Later("requests are not copied")] = None
+    """A destination that gets a copy of each request; its answers are thrown away."""
+    mirrors: Annotated[tuple[HTTPMirrorPolicy, ...], Later("requests are not copied")] = ()
+    """Several destinations that get copies; not together with `mirror`."""
+    mirror_percentage: Annotated[Percent | None, Later("requests are not copied")] = None
+    """Share of requests that `mirror` gets; all when left out."""
+    mirror_percent: Annotated[UInt32 | None, Later("requests are not copied")] = None
+    """Old way to spell `mirrorPercentage`, in whole percents."""
+    mirror_percent_snake: Annotated[
+        UInt32 | None, Later("requests are not copied"), Field(alias="mirror_percent")
+    ] = None
+    """Oldest way to spell `mirrorPercentage`."""
+    cors_policy: Annotated[CorsPolicy | None, Later("the proxy answers no preflights")] = None
+    """Cross-origin requests that browsers may make."""
 
 
 class L4MatchAttributes(Model):
     """Conditions on a connection; all that are set must hold."""
 
-    port: PortNumber | None = None
+    destination_subnets: Annotated[tuple[str, ...], Later("every address matches")] = ()
+    """Addresses or CIDR ranges that the connection was made to."""
+    port: UInt32 | None = None
     """The port of the host that the connection is addressed to."""
+    source_subnet: Annotated[str, Later("callers are not told apart")] = ""
+    """Never had an effect."""
+    source_labels: Annotated[
+        Mapping[str, str], Later("callers are not told apart"), Field(default_factory=dict)
+    ]
+    """Labels of the calling workload; not for gateways."""
+    gateways: Annotated[tuple[str, ...], Later("the rule applies wherever its VirtualService does")] = ()
+    """Gateways (or `mesh`) that the condition is about; those of the VirtualService when left out."""
+    source_namespace: Annotated[str, Later("callers are not told apart")] = ""
+    """Namespace of the calling workload."""
 
 
 class RouteDestination(Model):
@@ -207,16 +280,44 @@ class TCPRoute(Model):
     """Destinations of the connections."""
 
 
+class TLSMatchAttributes(Model):
+    """Conditions on a TLS connection that is passed on as it is; all that are set must hold."""
+
+    sni_hosts: tuple[str, ...] = ()
+    """Names of which the client must ask for one; a name may begin with `*.`."""
+    destination_subnets: tuple[str, ...] = ()
+    """Addresses or CIDR ranges that the connection was made to."""
+    port: UInt32 | None = None
+    """The port of the host that the connection is addressed to."""
+    source_labels: Mapping[str, str] = Field(default_factory=dict)
+    """Labels of the calling workload; not for gateways."""
+    gateways: tuple[str, ...] = ()
+    """Gateways (or `mesh`) that the condition is about; those of the VirtualService when left out."""
+    source_namespace: str = ""
+    """Namespace of the calling workload."""
+
+
+class TLSRoute(Model):
+    """One rule for TLS connections that are not opened on the way: the first rule that matches wins."""
+
+    match: tuple[TLSMatchAttributes, ...] = ()
+    """Conditions of which one must hold."""
+    route: tuple[RouteDestination, ...] = ()
+    """Destinations of the connections."""
+
+
 class VirtualServiceSpec(Model):
     """Spec of a VirtualService."""
 
     hosts: tuple[str, ...] = ()
     """The hosts whose traffic is routed; a short name is read in the rule's own namespace."""
-    gateways: tuple[str, ...] = ()
-    """Where the rules apply; `mesh` (also when left out) stands for all sidecars."""
+    gateways: Annotated[tuple[str, ...], Later("the rules apply in sidecars only", unless=("mesh",))] = ()
+    """Where the rules apply: Gateways by `namespace/name`; `mesh` (also when left out) is all sidecars."""
     http: tuple[HTTPRoute, ...] = ()
     """Ordered rules for HTTP ports (HTTP, HTTP2, GRPC)."""
     tcp: tuple[TCPRoute, ...] = ()
     """Ordered rules for all other ports."""
+    tls: Annotated[tuple[TLSRoute, ...], Later("connections go to the host itself")] = ()
+    """Ordered rules for TLS that the proxy does not open."""
     export_to: tuple[str, ...] = ()
     """Namespaces whose callers obey this rule: `.` its own, `*` all (when left out), or a name."""

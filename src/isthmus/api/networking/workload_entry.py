@@ -4,27 +4,28 @@ https://istio.io/latest/docs/reference/config/networking/workload-entry/
 """
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import Field
 
-from isthmus.api.meta import Model
+from isthmus.api.meta import Later, Model
 from isthmus.api.shapes import PortNumber, UInt32
 
 
 class WorkloadEntrySpec(Model):
     """Spec of a WorkloadEntry, also an endpoint of a ServiceEntry and the template of a WorkloadGroup."""
 
-    address: str = ""
+    address: Annotated[str, Field(max_length=256)] = ""
     """IP address of the workload, or a DNS name where the service's resolution is DNS."""
-    ports: Mapping[str, PortNumber] = Field(default_factory=dict)
+    ports: Annotated[Mapping[str, PortNumber], Field(max_length=128, default_factory=dict)]
     """Ports of the workload by name; a service port of the same name goes to this number."""
-    labels: Mapping[str, str] = Field(default_factory=dict)
+    labels: Annotated[Mapping[str, str], Field(max_length=256, default_factory=dict)]
     """Labels of the workload, which selectors look at."""
-    network: str = ""
+    network: Annotated[str, Field(max_length=2048), Later("all workloads count as one network")] = ""
     """Network of the workload; workloads of one network reach each other directly."""
-    locality: str = ""
+    locality: Annotated[str, Field(max_length=2048)] = ""
     """Place of the workload as region/zone/subzone."""
     weight: UInt32 = 0
     """Load balancing weight; a higher weight gets proportionally more traffic."""
-    service_account: str = ""
+    service_account: Annotated[str, Field(max_length=253)] = ""
     """The service account of the workload, in the entry's own namespace: the identity it must prove."""
