@@ -20,24 +20,59 @@ TLS_MODE_LABEL = "security.istio.io/tlsMode"
 
 
 class Protocol(Enum):
-    """What a port speaks, as far as it changes configuration. TLS is opaque: it is not terminated."""
+    """What a port speaks, as far as it changes configuration. TLS and HTTPS are not opened on their way."""
 
     HTTP = "http"
     HTTP2 = "http2"
     GRPC = "grpc"
+    GRPC_WEB = "grpc-web"
+    HTTP_PROXY = "http_proxy"
+    """Requests that name their destination themselves, as to a forward proxy."""
+    HTTPS = "https"
     TLS = "tls"
     TCP = "tcp"
+    MONGO = "mongo"
+    MYSQL = "mysql"
+    REDIS = "redis"
     UDP = "udp"
+    AUTO = "auto"
+    """Nobody said: the first bytes tell."""
 
     @property
     def is_http(self) -> bool:
         """Whether requests can be told apart."""
-        return self in {Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC}
+        return self in _HTTP
 
     @property
     def is_http2(self) -> bool:
         """Whether requests travel as HTTP/2 only."""
-        return self in {Protocol.HTTP2, Protocol.GRPC}
+        return self in _HTTP2
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether connections begin with TLS that belongs to the programs at both ends."""
+        return self in _TLS
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether connections are carried as bytes."""
+        return self in _TCP
+
+    @property
+    def may_be_http(self) -> bool:
+        """Whether requests may be found in it."""
+        return self.is_http or self is Protocol.AUTO
+
+    @property
+    def within_tls(self) -> "Protocol":
+        """What is spoken when the proxy itself opens the TLS."""
+        return {Protocol.HTTPS: Protocol.HTTP, Protocol.TLS: Protocol.TCP}.get(self, self)
+
+
+_HTTP2 = frozenset({Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB})
+_HTTP = _HTTP2 | {Protocol.HTTP, Protocol.HTTP_PROXY}
+_TLS = frozenset({Protocol.HTTPS, Protocol.TLS})
+_TCP = _TLS | {Protocol.TCP, Protocol.MONGO, Protocol.MYSQL, Protocol.REDIS}
 
 
 class Resolution(Enum):
@@ -46,9 +81,20 @@ class Resolution(Enum):
     ENDPOINTS = "endpoints"
     """The control plane knows them."""
     DNS = "dns"
-    """Envoy asks DNS."""
+    """Envoy asks DNS, and every address that it gets is an endpoint."""
+    DNS_ROUND_ROBIN = "dns-round-robin"
+    """Envoy asks DNS whenever it connects; the addresses together are one endpoint."""
+    DYNAMIC = "dynamic"
+    """Envoy asks DNS for the name that each request carries."""
     NONE = "none"
     """The address that the caller dialled is the endpoint."""
+    ALIAS = "alias"
+    """Another name for a host; it has no endpoints of its own."""
+
+    @property
+    def asks_dns(self) -> bool:
+        """Whether Envoy asks DNS for addresses that the control plane knows the names of."""
+        return self in {Resolution.DNS, Resolution.DNS_ROUND_ROBIN}
 
 
 class MtlsMode(Enum):
@@ -116,6 +162,12 @@ class Endpoint:
     locality: str
     weight: int
     workload: Key | None
+    network: str = ""
+    node: str = ""
+    ready: bool = True
+    """False where Kubernetes says that it takes no traffic (of a WorkloadEntry, its health is asked)."""
+    others: tuple[str, ...] = ()
+    """Further addresses of the same endpoint, of another family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +180,7 @@ class InlineEndpoint:
     service_account: str
     locality: str
     weight: int
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +200,16 @@ class Service:
     subject_alt_names: tuple[str, ...]
     headless: bool
     source: Key
+    labels: Labels = ()
+    aliases: tuple[str, ...] = ()
+    """Other hosts that mean this one (Services of type ExternalName)."""
+    alias_of: str = ""
+    """The host that this one means, where its resolution is ALIAS."""
+    node_local: bool = False
+    """Whether callers use endpoints of their own node only."""
+    publish_not_ready: bool = False
+    traffic_distribution: str = ""
+    """`zone` or `node` where close endpoints are preferred."""
 
     def port(self, number: int) -> Port | None:
         """The port of that number."""
@@ -166,6 +229,11 @@ class Workload:
     mtls: bool
     locality: str
     weight: int
+    network: str = ""
+    node: str = ""
+    others: tuple[str, ...] = ()
+    """Further addresses of the same workload."""
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +310,19 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The proxies that see the same outbound configuration: those of one namespace."""
+    """The proxies that see the same outbound configuration: what they have in common that changes it."""
 
     namespace: str
+    sidecar: Key | None = None
+    """The Sidecar that says what they may call."""
+    labels: Labels = ()
+    """Those of their workloads' labels that some rule asks for."""
+    families: tuple[str, ...] = ("IPv4", "IPv6")
+    """The address families that they speak."""
+    network: str = ""
+    locality: str = ""
+    router: bool = False
+    """Whether they are gateways."""
 
 
 def labels_of(*maps: Mapping[str, str]) -> Labels:
