@@ -1,0 +1,111 @@
+"""Documents + a proxy -> the Envoy configuration that it would get, with no server running.
+
+    documents --read--> objects, problems      objects --rendered--> listeners, clusters, routes, endpoints
+
+The way is the server's own: virtual addresses, engine inputs, manifests. A folder is a whole world: what
+nobody declares does not exist, except namespaces, which exist by being named.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
+from envoy.config.endpoint.v3 import endpoint_pb2 as endpoint_v3
+from envoy.config.listener.v3 import listener_pb2 as listener_v3
+from envoy.config.route.v3 import route_pb2 as route_v3
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from isthmus.api.codec import decode
+from isthmus.api.core import NamespaceSpec
+from isthmus.api.documents import Document
+from isthmus.api.kinds import KINDS, kind_by_type
+from isthmus.api.meta import Key, Object, ObjectMeta, Problem
+from isthmus.api.validate import validate
+from isthmus.engine import Engine
+from isthmus.envoy.manifest import manifest
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ProxyId
+from isthmus.mesh.model import MeshSettings
+from isthmus.mesh.proxies import Proxy
+from isthmus.registry.inputs import whole
+from isthmus.server.vips import with_vips
+
+DESCRIBED = "(described)"
+"""The name of a proxy that no object speaks of; no object can have this name."""
+_ISTIO_ROOT = "istio-system"
+
+_SECTIONS: Mapping[str, tuple[str, type[Message]]] = {
+    "listeners": (LISTENER, listener_v3.Listener),
+    "clusters": (CLUSTER, cluster_v3.Cluster),
+    "routes": (ROUTES, route_v3.RouteConfiguration),
+    "endpoints": (ENDPOINTS, endpoint_v3.ClusterLoadAssignment),
+}
+_OUR_GROUPS = frozenset(kind.group for kind in KINDS.values() if kind.group)
+
+
+def read(documents: Sequence[Document]) -> tuple[list[Object], list[tuple[Document, Problem]]]:
+    """The objects of documents, and every problem with its document.
+
+    A kind that the mesh does not read (a Deployment, say) is told as a warning and left out.
+    """
+    objects: dict[Key, Object] = {}
+    problems: list[tuple[Document, Problem]] = []
+    for document in documents:
+        if (foreign := _foreign(document)) is not None:
+            problems.append((document, foreign))
+            continue
+        obj, found = decode(document.data)
+        if obj is not None:
+            found = [*found, *validate(obj)]
+            if obj.key in objects:
+                text = f"{obj.key} is given more than once"
+                found.append(Problem("metadata.name", text, "keep one of them"))
+            objects[obj.key] = obj
+        problems += ((document, problem) for problem in found)
+    return list(objects.values()), problems
+
+
+def _foreign(document: Document) -> Problem | None:
+    api_version, kind = document.data.get("apiVersion"), document.data.get("kind")
+    if not isinstance(api_version, str) or not isinstance(kind, str) or not api_version or not kind:
+        return None  # not even a kind: decoding says what is missing
+    if kind_by_type(api_version, kind) is not None or api_version.partition("/")[0] in _OUR_GROUPS:
+        return None
+    if api_version == "v1" and kind in KINDS:
+        return None
+    return Problem("kind", f"{kind} of {api_version} is not read by the mesh: left out", severity="warning")
+
+
+def settings_for(objects: Iterable[Object], settings: MeshSettings, *, root_namespace: str) -> MeshSettings:
+    """The settings of a world: its root namespace is as said, else ours where it is used, else Istio's."""
+    used = {obj.key.namespace for obj in objects}
+    found = settings.root_namespace if settings.root_namespace in used else _ISTIO_ROOT
+    return replace(settings, root_namespace=root_namespace or found)
+
+
+def rendered(
+    objects: Sequence[Object], proxy: ProxyId | Proxy, settings: MeshSettings
+) -> dict[str, list[dict[str, Any]]]:
+    """What the proxy would hold, in Envoy's JSON form, each list sorted by name."""
+    world = with_vips([*objects, *_implicit_namespaces(objects)], ())
+    inputs = whole(world)
+    inputs["mesh",] = settings
+    if isinstance(proxy, Proxy):
+        inputs["proxy", proxy.namespace, DESCRIBED] = proxy
+        proxy = ProxyId(proxy.namespace, DESCRIBED)
+    engine = Engine()
+    engine.commit(inputs)
+    return {
+        section: [
+            MessageToDict(model.FromString(found.body), preserving_proto_field_name=True)
+            for _, found in sorted(engine(manifest, type_url, proxy).items())
+        ]
+        for section, (type_url, model) in _SECTIONS.items()
+    }
+
+
+def _implicit_namespaces(objects: Iterable[Object]) -> list[Object]:
+    given = {obj.key for obj in objects}
+    named = {Key("Namespace", "", obj.key.namespace) for obj in objects if obj.key.namespace}
+    return [Object(key, ObjectMeta(key.name), NamespaceSpec()) for key in sorted(named - given)]
