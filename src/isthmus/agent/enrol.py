@@ -1,6 +1,6 @@
 """A join token -> this VM's certificate and bootstrap, from the one server whose key the token pins.
 
-connect to every address at once ──▶ TLS ──▶ is it the pinned key? ──▶ only now: secret and CSR ──▶ answer
+connect, addresses in their order, a head start each ──▶ TLS ──▶ is it the pinned key? ──▶ only now: secret and CSR ──▶ answer
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import platform
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from isthmus.identity.jointoken import Token, split_address
 
 PATH = "/isthmus.dev/v1/enrol"
 _CONNECT_S, _ANSWER_S = 3.0, 15.0
+_HEAD_START_S = 0.25
 _MOST_BYTES = 4 * 1024 * 1024
 
 
@@ -68,16 +69,26 @@ class Enrolled:
 
 
 def knock(token: Token) -> Knocked:
-    """Connects to whichever address of the token answers first and has the pinned key; sends nothing."""
+    """Connects to the first of the token's addresses that answers with the pinned key; sends nothing.
+
+    Each address gets a head start over the next (RFC 8305): the order is the operator's preference, and it
+    decides by which family of addresses the mesh knows this VM.
+    """
     failures: dict[str, Exception] = {}
-    pool = ThreadPoolExecutor(len(token.addresses))
+    tries: dict[Future[ssl.SSLSocket], str] = {}
+    untried = list(token.addresses)
+    pool = ThreadPoolExecutor(len(untried))
     try:
-        tries = {pool.submit(_connect, address, token.pin): address for address in token.addresses}
-        for done in as_completed(tries):
-            try:
-                return Knocked(tries[done], done.result())
-            except (OSError, WrongKey) as error:
-                failures[tries[done]] = error
+        while untried or len(failures) < len(tries):
+            if untried:
+                tries[pool.submit(_connect, untried[0], token.pin)] = untried.pop(0)
+            open_ = [attempt for attempt, address in tries.items() if address not in failures]
+            done, _ = wait(open_, _HEAD_START_S if untried else None, FIRST_COMPLETED)
+            for attempt in done:
+                try:
+                    return Knocked(tries[attempt], attempt.result())
+                except (OSError, WrongKey) as error:
+                    failures[tries[attempt]] = error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     told = "; ".join(f"{address}: {failures[address]}" for address in token.addresses)
