@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import dns.flags
@@ -116,15 +117,19 @@ async def upstreams(**at: Upstream) -> AsyncIterator[int]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    transports = [
-        (await loop.create_datagram_endpoint(lambda s=server: s, local_addr=(f"127.0.0.{last[1:]}", port)))[0]
-        for last, server in at.items()
-    ]
+    transports = []
+    for last, server in at.items():
+        where = (f"127.0.0.{last[1:]}", port)
+        transports.append((await loop.create_datagram_endpoint(partial(_same, server), local_addr=where))[0])
     try:
         yield port
     finally:
         for transport in transports:
             transport.close()
+
+
+def _same(server: Upstream) -> Upstream:
+    return server
 
 
 async def resolve(stub_: Stub, name: str) -> dns.message.Message:

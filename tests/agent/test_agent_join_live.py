@@ -39,6 +39,10 @@ while True:
     q, a = s.recvfrom(4096)
     s.sendto(q[:2] + head + q[12:q.index(b"\\0", 12) + 5] + record, a)
 """
+CUT = """
+import sys; sys.path.insert(0, sys.argv.pop(1)); import cut; cut.arm(int(sys.argv.pop(1)))
+sys.argv[0] = "isthmus"; from isthmus.cli.main import main; main()
+"""
 LOOK_UP = (
     "import socket,sys;print(sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1],80,socket.AF_INET)}))"
 )
@@ -231,12 +235,10 @@ def test_certificates_rotate_without_a_reload(world: World) -> None:
 @pytest.mark.parametrize("cut", CUTS)
 def test_kill_at_any_moment_then_leave_or_join_again(world: World, cut: int) -> None:
     """kill -9 before change number `cut` of the joining process; half of the times a new join cures it."""
-    run = "import sys;sys.path.insert(0,sys.argv.pop(1));import cut;cut.arm(int(sys.argv.pop(1)));"
-    run += "sys.argv[0]='isthmus';from isthmus.cli.main import main;main()"
     process = world.vm.start(
         sys.executable,
         "-c",
-        run,
+        CUT,
         str(HERE),
         str(cut),
         "join",
@@ -252,6 +254,18 @@ def test_kill_at_any_moment_then_leave_or_join_again(world: World, cut: int) -> 
     if cut // 8 % 2 or os.environ.get(EVERY):
         world.joined()
         assert world.peer.python(GREETING, "10.0.0.7").strip() == "127.0.0.6"
+    world.vm.run(ISTHMUS, "leave")
+    world.same()
+
+
+@pytest.mark.parametrize("cut", range(40) if os.environ.get(EVERY) else range(3, 40, 9))
+def test_kill_leave_at_any_moment_then_leave_again(world: World, cut: int) -> None:
+    agent = world.joined()
+    # without its agent, leave itself has to undo everything
+    agent.kill()
+    agent.wait()
+    leave = world.vm.start(sys.executable, "-c", CUT, str(HERE), str(cut), "leave", log=world.log)
+    leave.wait(10)
     world.vm.run(ISTHMUS, "leave")
     world.same()
 

@@ -26,7 +26,7 @@ async def outbound(membership: Membership, deadline_s: float) -> str:
                     seen = str(error) or type(error).__name__
                 else:
                     if you == membership.spiffe_id:
-                        return f"http://{TARGET}/ at {address} knows us as {you}"
+                        return f"http://{TARGET} at {address} knows who we are"
                     seen = f"{TARGET} knows this VM as {you!r}, expected {membership.spiffe_id!r}"
                 await asyncio.sleep(_BETWEEN_S)
     except TimeoutError:

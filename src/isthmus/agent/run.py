@@ -13,7 +13,18 @@ import os
 import signal
 from collections.abc import Coroutine, Iterator
 
-from isthmus.agent import capture, envoy, nft, orders, processes, proof, renewal, resolver, sds, systemd
+from isthmus.agent import (
+    capture,
+    envoy,
+    nft,
+    orders,
+    processes,
+    proof,
+    renewal,
+    resolver,
+    sds,
+    systemd,
+)
 from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
 from isthmus.agent.changes import Directory, EditedFile, NftTable, ReplacedLink, Unit
 from isthmus.agent.dns import NameTable
