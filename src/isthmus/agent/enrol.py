@@ -1,6 +1,7 @@
 """A join token -> this VM's certificate and bootstrap, from the one server whose key the token pins.
 
-connect, addresses in their order, a head start each ──▶ TLS ──▶ is it the pinned key? ──▶ only now: secret and CSR ──▶ answer
+connect (addresses in order, each with a head start) ──▶ TLS ──▶ is it the pinned key?
+                                                            only now: secret and CSR ──▶ answer
 """
 
 import contextlib
