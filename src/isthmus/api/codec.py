@@ -60,14 +60,14 @@ class Metadata(Model):
     """Set by the server: counts the changes of the spec."""
     creation_timestamp: str = ""
     """Set by the server."""
-    deletion_timestamp: Any = None
-    """Read and dropped."""
+    deletion_timestamp: str = ""
+    """Set by the server on an object that is deleted and waits for its finalizers."""
     deletion_grace_period_seconds: Any = None
-    """Read and dropped."""
+    """Set by the server with `deletionTimestamp`."""
     finalizers: tuple[str, ...] = ()
-    """Read and dropped: deletion does not wait here."""
-    managed_fields: Any = None
-    """Read and dropped."""
+    """Words that must all be taken away before a deleted object goes."""
+    managed_fields: tuple[dict[str, Any], ...] = ()
+    """Kept by the server: who wrote which fields."""
     self_link: Any = None
     """Read and dropped."""
 
@@ -122,16 +122,21 @@ def encode_metadata(meta: ObjectMeta) -> dict[str, Any]:
     """The JSON of an object's metadata, without what is not set."""
     pairs: list[tuple[str, Any]] = [
         ("name", meta.name),
+        ("generateName", meta.generate_name),
         ("namespace", meta.namespace),
         ("uid", meta.uid),
         ("resourceVersion", str(meta.resource_version) if meta.resource_version else ""),
         ("generation", meta.generation),
         ("creationTimestamp", meta.creation_timestamp),
+        ("deletionTimestamp", meta.deletion_timestamp),
         ("labels", dict(meta.labels)),
         ("annotations", dict(meta.annotations)),
         ("ownerReferences", [dict(reference) for reference in meta.owner_references]),
+        ("finalizers", list(meta.finalizers)),
+        ("managedFields", [dict(entry) for entry in meta.managed_fields]),
     ]
-    return {name: value for name, value in pairs if value}
+    found = {name: value for name, value in pairs if value}
+    return found | {"deletionGracePeriodSeconds": 0} if meta.deletion_timestamp else found
 
 
 def facts(obj: Object) -> Fact:
@@ -284,4 +289,8 @@ def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[Objec
         owner_references=tuple(
             reference.model_dump(by_alias=True, exclude_unset=True) for reference in metadata.owner_references
         ),
+        generate_name=metadata.generate_name,
+        finalizers=tuple(dict.fromkeys(metadata.finalizers)),
+        deletion_timestamp=metadata.deletion_timestamp,
+        managed_fields=metadata.managed_fields,
     ), []

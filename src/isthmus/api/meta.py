@@ -90,6 +90,13 @@ class ObjectMeta:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     owner_references: tuple[Mapping[str, Any], ...] = ()
+    generate_name: str = ""
+    finalizers: tuple[str, ...] = ()
+    """Words that must all be taken away before a deleted object goes."""
+    deletion_timestamp: str = ""
+    """Set on an object that is deleted and still waits for its finalizers."""
+    managed_fields: tuple[Mapping[str, Any], ...] = ()
+    """Who wrote which fields (https://kubernetes.io/docs/reference/using-api/server-side-apply/)."""
 
 
 @dataclass(frozen=True, slots=True)
