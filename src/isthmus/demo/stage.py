@@ -67,6 +67,8 @@ class Stage:
     vm: VM
     bookinfo: dict[str, VM] = field(default_factory=dict)
     services: dict[str, Process] = field(default_factory=dict)
+    more: dict[str, VM] = field(default_factory=dict)
+    """Hosts of the check that the story does not need."""
     database: MariaDB | None = None
     page_port: int = 0
 
@@ -101,8 +103,9 @@ class Stage:
             time.sleep(0.1)
 
     def apply(self, *names: str) -> None:
-        """Apply rules of the demo by file name and wait until every proxy has them."""
-        self.plane.apply("\n".join(manifest(f"rules/{name}.yaml") for name in names))
+        """Apply rules of the demo by file name, one after the other, and wait until every proxy has them."""
+        for name in names:
+            self.plane.apply(manifest(f"rules/{name}.yaml"))
 
     def sql(self, text: str) -> str:
         """Run SQL on the VM."""

@@ -58,6 +58,9 @@ mount -t tmpfs -o mode=755 "$name" /run
 mkdir -m 1777 /run/lock
 cd /
 hostname "$name"
+# Addresses can be used at once: nobody else is on this wire, and a host that stands changes no more by itself.
+echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+echo 0 > /proc/sys/net/ipv6/conf/all/accept_dad
 echo mounted
 ip -batch -
 echo up
@@ -139,7 +142,6 @@ def interface_lines(wanted: Wanted) -> list[str]:
             f"route add default via {network.router_v4}",
         ]
     if wanted.v6:
-        # nodad: an address on probation cannot be bound for a second, and nobody else is on this wire.
         lines += [
             f"addr add {network.host_v6(wanted.number)}/64 dev eth0 nodad",
             f"route add ::/0 via {network.router_v6}",

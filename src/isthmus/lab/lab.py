@@ -136,11 +136,9 @@ class Lab:
         inside = Host(
             HostRecord("lab", self._record.leader, "", None, None), self._record.rootless, self.directory
         )
-        tap = inside.spawn(
-            inside.python("isthmus.lab.wire", self._hosts[host].record.port, str(path)),
-            log=f"wire-{host}.log",
-        )
-        tap.wait_for_line("capturing", timeout_s=10)
+        # The file is opened out here: the lab's own namespace has another /run.
+        tap = inside.spawn(inside.python("isthmus.lab.wire", self._hosts[host].record.port), log=path)
+        inside.wait_until(lambda: path.stat().st_size > 0, f"the capture of {host}'s cable", timeout_s=10)
         try:
             yield path
         finally:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Of a guest: everything below is private to a lab host. Of the machine: only what the lab could have touched.
 GUEST_TREES = ("/etc", "/run", "/var/lib", "/dev/shm")
@@ -72,7 +73,8 @@ def _network() -> Iterator[tuple[str, str]]:
         "rules v4": ["ip", "-j", "rule"],
         "rules v6": ["ip", "-j", "-6", "rule"],
     }.items():
-        yield name, json.dumps(_steady(json.loads(_output(argv) or "[]")), sort_keys=True)
+        items = _steady(json.loads(_output(argv) or "[]"))
+        yield name, "\n".join(json.dumps(item, sort_keys=True) for item in items)
     yield "nftables", _output(["nft", "--stateless", "list", "ruleset"])
     for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         yield f"sysctl {name}", _text(Path("/proc/sys/net") / name)
@@ -133,7 +135,7 @@ def _listening() -> list[str]:
     return sorted(found)
 
 
-def _steady(value: object) -> object:
+def _steady(value: Any) -> Any:
     """The same JSON without the numbers that change while nothing happens."""
     if isinstance(value, dict):
         return {key: _steady(inner) for key, inner in value.items() if key not in VOLATILE}

@@ -1,6 +1,7 @@
 """Frames on a lab cable become a pcap file, and a pcap file becomes the bytes that each side sent.
 
-Run as `python -m isthmus.lab.wire INTERFACE FILE` in the lab's own namespace it captures until SIGTERM.
+Run as `python -m isthmus.lab.wire INTERFACE` in the lab's own namespace it captures to its standard output
+until SIGTERM.
 """
 
 import contextlib
@@ -13,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import BinaryIO
 
 EVERY_PROTOCOL = 0x0003
 MAGIC = struct.Struct("<IHHiIII")
 FRAME = struct.Struct("<IIII")
 LONGEST = 262144  # segmentation offload makes frames far longer than the MTU on virtual cables
 TCP = 6
+SO_RCVBUFFORCE = 33  # not in the socket module
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +57,27 @@ def frames(path: Path) -> Iterator[bytes]:
         at += length
 
 
-def capture(interface: str, path: Path) -> None:
-    """Write every frame that crosses the interface until SIGTERM."""
+def capture(interface: str, out: BinaryIO) -> None:
+    """Write every frame that crosses the interface until SIGTERM; the header says that it has begun."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERY_PROTOCOL)) as tap:
         with contextlib.suppress(OSError):
-            tap.setsockopt(socket.SOL_SOCKET, 33, 64 * 1024 * 1024)  # SO_RCVBUFFORCE: lose nothing in bursts
+            tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 * 1024 * 1024)  # lose nothing in bursts
         tap.bind((interface, 0))
         tap.settimeout(0.1)
         stopped: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-        with path.open("wb") as out:
-            out.write(MAGIC.pack(0xA1B2C3D4, 2, 4, 0, 0, LONGEST, 1))
-            out.flush()
-            sys.stdout.write("capturing\n")
-            sys.stdout.flush()
-            while True:
-                try:
-                    frame = tap.recv(LONGEST)
-                except TimeoutError:
-                    if stopped:  # only when the queue is empty: what was on the wire is in the file
-                        return
-                    out.flush()
-                    continue
-                now = time.time_ns()
-                second, rest = divmod(now, 10**9)
-                out.write(FRAME.pack(second, rest // 1000, len(frame), len(frame)) + frame)
+        out.write(MAGIC.pack(0xA1B2C3D4, 2, 4, 0, 0, LONGEST, 1))
+        out.flush()
+        while True:
+            try:
+                frame = tap.recv(LONGEST)
+            except TimeoutError:
+                out.flush()
+                if stopped:  # only when the queue is empty: what was on the wire is in the file
+                    return
+                continue
+            second, rest = divmod(time.time_ns(), 10**9)
+            out.write(FRAME.pack(second, rest // 1000, len(frame), len(frame)) + frame)
 
 
 def _segment(frame: bytes) -> tuple[Flow, bytes] | None:
@@ -102,4 +101,4 @@ def _segment(frame: bytes) -> tuple[Flow, bytes] | None:
 
 
 if __name__ == "__main__":
-    capture(sys.argv[1], Path(sys.argv[2]))
+    capture(sys.argv[1], sys.stdout.buffer)
