@@ -82,7 +82,8 @@ def knock(token: Token) -> Knocked:
     try:
         while untried or len(failures) < len(tries):
             if untried:
-                tries[pool.submit(_connect, untried[0], token.pin)] = untried.pop(0)
+                address = untried.pop(0)
+                tries[pool.submit(_connect, address, token.pin)] = address
             open_ = [attempt for attempt, address in tries.items() if address not in failures]
             done, _ = wait(open_, _HEAD_START_S if untried else None, FIRST_COMPLETED)
             for attempt in done:

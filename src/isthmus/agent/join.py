@@ -43,8 +43,11 @@ def join(text: str, *, address: str | None, foreground: bool, paths: Paths, say:
         record = _earlier(paths, token.id, say)
         if record is None or not record.joined:
             record = _enrolled(paths, token, address, say, record)
-    except StepFailed as error:
-        raise RolledBack(error, []) from None
+    except RolledBack:
+        raise
+    except BaseException as error:
+        # nothing had been changed yet: whoever changed something has rolled it back above
+        raise RolledBack(_as_step(error), []) from error
     try:
         _start(paths, record, foreground, say)
     except BaseException as error:
@@ -55,6 +58,7 @@ def join(text: str, *, address: str | None, foreground: bool, paths: Paths, say:
 
 def _earlier(paths: Paths, token_id: str, say: Say) -> Journal | None:
     """What an earlier join left: nothing; a finished one to go on with; an unfinished one, undone."""
+    preflight.require_root()
     if not paths.journal.exists():
         journal.sweep(paths)
         return None

@@ -38,11 +38,7 @@ def check(paths: Paths) -> str:
     )
     obstacles: list[Obstacle] = []
     for each in checks:
-        found = list(each(paths))
-        obstacles += found
-        if each is _root and found:
-            # without root the other answers would only be guesses
-            break
+        obstacles += each(paths)
     if obstacles:
         raise StepFailed(
             "preflight",
@@ -52,9 +48,11 @@ def check(paths: Paths) -> str:
     return f"root, nftables, ports free, {_size(_free(paths))} disk"
 
 
-def _root(paths: Paths) -> Iterator[Obstacle]:
+def require_root() -> None:
+    """StepFailed for anybody else: the other answers would only be guesses."""
     if os.geteuid() != 0:
-        yield Obstacle("not root: join changes capture rules and resolv.conf", "run it with sudo")
+        why = "not root: join changes capture rules and resolv.conf"
+        raise StepFailed("preflight", why, "run it with sudo")
 
 
 def _nft(paths: Paths) -> Iterator[Obstacle]:
