@@ -28,7 +28,6 @@ class Obstacle:
 def check(paths: Paths) -> str:
     """What was found in order, in words; StepFailed with every obstacle otherwise."""
     checks: tuple[Callable[[Paths], Iterator[Obstacle]], ...] = (
-        _root,
         _nft,
         _envoy,
         _ports,
