@@ -12,6 +12,7 @@ COMMANDS = {
     "apply": "isthmus.cli.objects:apply",
     "get": "isthmus.cli.objects:get",
     "delete": "isthmus.cli.objects:delete",
+    "validate": "isthmus.cli.validate:validate",
     "render": "isthmus.cli.render:render",
     "join": "isthmus.cli.vm:join",
     "leave": "isthmus.cli.vm:leave",
