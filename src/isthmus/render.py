@@ -26,13 +26,15 @@ from isthmus.api.validate import validate
 from isthmus.engine import Engine
 from isthmus.envoy.manifest import manifest
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ProxyId
-from isthmus.mesh.model import MeshSettings
+from isthmus.mesh.model import MeshSettings, Outbound
 from isthmus.mesh.proxies import Proxy
 from isthmus.registry.inputs import whole
 from isthmus.server.vips import with_vips
 
 DESCRIBED = "(described)"
 """The name of a proxy that no object speaks of; no object can have this name."""
+UNKNOWN_FIELD = "unknown field"
+"""What decoding says of a field that the kind does not have."""
 _ISTIO_ROOT = "istio-system"
 
 _SECTIONS: Mapping[str, tuple[str, type[Message]]] = {
@@ -47,7 +49,8 @@ _OUR_GROUPS = frozenset(kind.group for kind in KINDS.values() if kind.group)
 def read(documents: Sequence[Document]) -> tuple[list[Object], list[tuple[Document, Problem]]]:
     """The objects of documents, and every problem with its document.
 
-    A kind that the mesh does not read (a Deployment, say) is told as a warning and left out.
+    What can be understood is read, whatever else is wrong with it: a server would refuse all of it. A kind
+    that the mesh does not read (a Deployment, say) is told as a warning and left out.
     """
     objects: dict[Key, Object] = {}
     problems: list[tuple[Document, Problem]] = []
@@ -56,6 +59,8 @@ def read(documents: Sequence[Document]) -> tuple[list[Object], list[tuple[Docume
             problems.append((document, foreign))
             continue
         obj, found = decode(document.data)
+        if obj is None:
+            obj, _ = decode(_without_unknown(document.data, found))
         if obj is not None:
             found = [*found, *validate(obj)]
             if obj.key in objects:
@@ -77,11 +82,36 @@ def _foreign(document: Document) -> Problem | None:
     return Problem("kind", f"{kind} of {api_version} is not read by the mesh: left out", severity="warning")
 
 
-def settings_for(objects: Iterable[Object], settings: MeshSettings, *, root_namespace: str) -> MeshSettings:
-    """The settings of a world: its root namespace is as said, else ours where it is used, else Istio's."""
-    used = {obj.key.namespace for obj in objects}
-    found = settings.root_namespace if settings.root_namespace in used else _ISTIO_ROOT
-    return replace(settings, root_namespace=root_namespace or found)
+def _without_unknown(data: Mapping[str, Any], problems: Iterable[Problem]) -> Any:
+    """The document without the fields that nobody knows, as an API server prunes it."""
+    unknown = {problem.field for problem in problems if problem.text == UNKNOWN_FIELD}
+
+    def pruned(value: Any, path: str) -> Any:
+        if isinstance(value, list):
+            return [pruned(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        if not isinstance(value, Mapping):
+            return value
+        inner = {name: f"{path}.{name}" if path else str(name) for name in value}
+        return {name: pruned(value[name], inner[name]) for name in value if inner[name] not in unknown}
+
+    return pruned(data, "")
+
+
+def settings_from(config: Mapping[str, Any], objects: Iterable[Object]) -> MeshSettings:
+    """The settings of a world, from a MeshConfig in Istio's spelling (ValueError when it cannot be used).
+
+    The root namespace is as said there, else ours where objects stand in it, else Istio's.
+    """
+    config = config.get("spec", config)
+    defaults = MeshSettings()
+    ours = any(obj.key.namespace == defaults.root_namespace for obj in objects)
+    outbound = config.get("outboundTrafficPolicy") or {}
+    return replace(
+        defaults,
+        trust_domain=config.get("trustDomain") or defaults.trust_domain,
+        root_namespace=config.get("rootNamespace") or (defaults.root_namespace if ours else _ISTIO_ROOT),
+        outbound=Outbound(outbound.get("mode", defaults.outbound)),
+    )
 
 
 def rendered(

@@ -70,16 +70,17 @@ def render(
     """Print the Envoy configuration that one proxy would get from files, with no server running.
 
     The files are the whole world: Istio's kinds, Kubernetes Services, Pods and EndpointSlices, mixed.
-    Objects that name no namespace stand in `default`. Mistakes are told, all of them, and nothing is printed.
+    Objects that name no namespace stand in `default`. All mistakes are told, and the exit status is 1: what
+    is printed is made of what could be understood, while a server would take nothing of it.
     """
     from isthmus.mesh.proxies import Proxy, ProxyType
-    from isthmus.render import rendered, settings_for
+    from isthmus.render import rendered
 
     if not files and not more:
         raise click.UsageError("give -f PATH: a file, a directory, or - for standard input")
     if (named is None) == (role is None):
         raise click.UsageError("name the proxy with --proxy, or describe it with --type; one of the two")
-    objects = _objects((*files, *more))
+    objects, faults = _read((*files, *more))
     wanted: ProxyId | Proxy
     if named is not None:
         wanted = _named(named, objects)
@@ -92,18 +93,20 @@ def render(
             service_account=service_account,
             network=network,
         )
-    settings, root_namespace = _settings(mesh_config)
-    found = rendered(objects, wanted, settings_for(objects, settings, root_namespace=root_namespace))
+    found = rendered(objects, wanted, _settings(mesh_config, objects))
     click.echo(json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False))
+    if faults:
+        raise _Faulty("\n".join(faults))
 
 
-def _objects(paths: "Sequence[str]") -> "list[Object]":
+def _read(paths: "Sequence[str]") -> "tuple[list[Object], list[str]]":
+    """The objects in files, and what is wrong there; warnings are told at once."""
     from isthmus.cli.manifests import read_manifests
     from isthmus.render import read
 
     manifests = read_manifests(paths, _NAMESPACE)
     objects, problems = read(manifests.documents)
-    errors = [str(place) for place in manifests.unreadable]
+    faults = [str(place) for place in manifests.unreadable]
     for document, problem in problems:
         metadata = document.data.get("metadata")
         name = metadata.get("name", "") if isinstance(metadata, dict) else ""
@@ -111,10 +114,8 @@ def _objects(paths: "Sequence[str]") -> "list[Object]":
         if problem.severity == "warning":
             click.echo(f"warning: {line}", err=True)
         else:
-            errors.append(line)
-    if errors:
-        raise _Faulty("\n".join(errors))
-    return objects
+            faults.append(line)
+    return objects, faults
 
 
 def _named(text: str, objects: "Sequence[Object]") -> "ProxyId":
@@ -135,22 +136,18 @@ def _named(text: str, objects: "Sequence[Object]") -> "ProxyId":
     return ProxyId(namespace, name)
 
 
-def _settings(path: str | None) -> "tuple[MeshSettings, str]":
-    """The mesh's settings, and the root namespace if the file names one."""
+def _settings(path: str | None, objects: "Sequence[Object]") -> "MeshSettings":
     from pathlib import Path
 
     from isthmus.api.documents import read_documents
-    from isthmus.mesh.model import MeshSettings, Outbound
+    from isthmus.render import settings_from
 
     if path is None:
-        return MeshSettings(), ""
+        return settings_from({}, objects)
     documents, unreadable = read_documents(Path(path).read_text(encoding="utf-8"), path)
     if unreadable or len(documents) != 1:
         raise _Faulty("\n".join(map(str, unreadable)) or f"{path}: should hold one MeshConfig")
-    config = documents[0].data
-    config = config.get("spec", config)
-    settings = MeshSettings(
-        trust_domain=str(config.get("trustDomain", MeshSettings().trust_domain)),
-        outbound=Outbound((config.get("outboundTrafficPolicy") or {}).get("mode", "ALLOW_ANY")),
-    )
-    return settings, str(config.get("rootNamespace", ""))
+    try:
+        return settings_from(documents[0].data, objects)
+    except ValueError as error:
+        raise _Faulty(f"{path}: {error}") from error
