@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from isthmus.api import cluster, core, security
 from isthmus.api.extensions import WasmPluginSpec
 from isthmus.api.join import JoinTokenSpec
+from isthmus.api.mesh import MeshConfigSpec
 from isthmus.api.meta import Model
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
 from isthmus.api.networking.envoy_filter import EnvoyFilterSpec
@@ -301,6 +302,7 @@ _ALL = (
         later="proxies do not run its module",
     ),
     Kind("JoinToken", ISTHMUS, ("v1alpha1",), "jointokens", "jointoken", ("jt",), True, JoinTokenSpec),
+    Kind("MeshConfig", ISTHMUS, ("v1alpha1",), "meshconfigs", "meshconfig", ("mc",), True, MeshConfigSpec),
 )
 
 KINDS: Mapping[str, Kind] = {kind.kind: kind for kind in _ALL}

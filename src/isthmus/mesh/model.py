@@ -9,7 +9,9 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from isthmus.api.meta import Key, Problem
-from isthmus.api.networking.virtual_service import Headers, HTTPMatchRequest, HTTPRoute
+from isthmus.api.networking.destination_rule import TcpKeepalive
+from isthmus.api.networking.load_balancing import LocalityLoadBalancerSetting
+from isthmus.api.networking.virtual_service import Headers, HTTPMatchRequest, HTTPRetry, HTTPRoute
 
 T = TypeVar("T")
 
@@ -121,6 +123,32 @@ class MeshSettings:
     root_namespace: str = "isthmus-system"
     control_plane_account: str = "isthmus"
     outbound: Outbound = Outbound.ALLOW_ANY
+    trust_domain_aliases: tuple[str, ...] = ()
+    inbound_localhost: bool = False
+    """Whether proxies dial their own workload at the loopback address."""
+    detection_timeout_s: float = 0.1
+    """How long first bytes are waited for where they tell the protocol: what a server that speaks first costs."""
+    auto_mtls: bool = True
+    locality: LocalityLoadBalancerSetting | None = None
+    h2_upgrade: bool = False
+    access_log_file: str = ""
+    access_log_format: str = ""
+    access_log_json: bool = False
+    service_export_to: tuple[str, ...] = ("*",)
+    virtual_service_export_to: tuple[str, ...] = ("*",)
+    destination_rule_export_to: tuple[str, ...] = ("*",)
+    retries: HTTPRetry | None = None
+    """When requests are tried again that no VirtualService speaks of; None: Istio's own rule."""
+    connect_timeout_s: float = 10.0
+    keepalive: TcpKeepalive | None = None
+    dns_refresh_s: float = 60.0
+    path_normalization: str = "DEFAULT"
+    min_tls: str = "TLS_AUTO"
+
+    @property
+    def trust_domains(self) -> tuple[str, ...]:
+        """The trust domains whose identities are the mesh's own."""
+        return tuple(dict.fromkeys((self.trust_domain, *self.trust_domain_aliases)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +178,7 @@ class Endpoint:
     """Where a service port can be reached. Health is asked apart, so that it touches nothing else.
 
     `address` is an IP address, or a DNS name where the service's resolution is DNS.
-    `workload` is the WorkloadEntry it comes from; None when it was written into the ServiceEntry.
+    `workload` is the WorkloadEntry or Pod it comes from; None when it was written into the ServiceEntry.
     """
 
     address: str
@@ -166,8 +194,6 @@ class Endpoint:
     node: str = ""
     ready: bool = True
     """False where Kubernetes says that it takes no traffic (of a WorkloadEntry, its health is asked)."""
-    others: tuple[str, ...] = ()
-    """Further addresses of the same endpoint, of another family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +257,6 @@ class Workload:
     weight: int
     network: str = ""
     node: str = ""
-    others: tuple[str, ...] = ()
-    """Further addresses of the same workload."""
     ready: bool = True
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from isthmus.api.mesh import MeshConfigSpec
 from isthmus.api.meta import Fact, Key, Model
 from isthmus.engine import Reader
 from isthmus.mesh.model import MeshSettings
+from isthmus.mesh.settings import KIND, NAME, applied
 
 M = TypeVar("M", bound=Model)
 
@@ -13,9 +15,10 @@ _DEFAULTS = MeshSettings()
 
 
 def settings(q: Reader) -> MeshSettings:
-    """The settings that every proxy shares."""
-    committed: MeshSettings | None = q.input("mesh")
-    return committed or _DEFAULTS
+    """The settings that every proxy shares: those of the set-up, as the mesh's MeshConfig changes them."""
+    committed: MeshSettings = q.input("mesh") or _DEFAULTS
+    said = spec(q, Key(KIND, committed.root_namespace, NAME), MeshConfigSpec)
+    return applied(committed, said) if said else committed
 
 
 def fact(q: Reader, key: Key) -> Fact | None:
@@ -59,6 +62,6 @@ def all_keys(q: Reader, kind: str) -> tuple[Key, ...]:
 
 
 def seniority(q: Reader, key: Key) -> tuple[str, str, str]:
-    """Sorts the oldest object first; names decide between objects of one age."""
+    """Sorts the oldest object first; of one age, the names decide, then the namespaces."""
     found = fact(q, key)
-    return (found.created if found else "", key.namespace, key.name)
+    return (found.created if found else "", key.name, key.namespace)
