@@ -58,7 +58,7 @@ mount -t tmpfs -o mode=755 "$name" /run
 mkdir -m 1777 /run/lock
 cd /
 hostname "$name"
-# Addresses can be used at once: nobody else is on this wire, and a host that stands changes no more by itself.
+# Addresses can be used at once: nobody else is on this wire, and a host that stands changes no more.
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 echo 0 > /proc/sys/net/ipv6/conf/all/accept_dad
 echo mounted

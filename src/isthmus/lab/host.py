@@ -94,6 +94,8 @@ class Host:
     rootless: bool
     logs: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    spawned: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    """What was left running, for the lab to wait for at its end."""
 
     @property
     def name(self) -> str:
@@ -163,6 +165,7 @@ class Host:
                 cwd="/",
                 start_new_session=True,
             )
+        self.spawned.append(popen)
         return Process(self.name, tuple(command), path, popen)
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:

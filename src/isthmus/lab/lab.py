@@ -33,6 +33,7 @@ class Lab:
         self._popen = popen
         self._channel = channel
         self._hosts: dict[str, Host] = {}
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     @classmethod
     def start(cls, name: str = "lab") -> Self:
@@ -99,9 +100,7 @@ class Lab:
         done = self._request({"op": "host", "name": name, "v4": v4, "v6": v6, "network": network})
         holder = self._outside(done["pid"])
         record = HostRecord(name, process_id(holder), done["port"], done["v4"], done["v6"])
-        self._hosts[name] = Host(
-            record, self._record.rootless, self.directory, dict(self._record.environment)
-        )
+        self._hosts[name] = self._entry(record)
         self._record = replace(self._record, hosts={**self._record.hosts, name: record})
         records.save(self._record)
         return self._hosts[name]
@@ -133,9 +132,7 @@ class Lab:
     @contextlib.contextmanager
     def wire(self, host: str, path: Path) -> Iterator[Path]:
         """Capture every frame on a host's cable into a pcap file while the block runs."""
-        inside = Host(
-            HostRecord("lab", self._record.leader, "", None, None), self._record.rootless, self.directory
-        )
+        inside = self._entry(HostRecord("lab", self._record.leader, "", None, None))
         # The file is opened out here: the lab's own namespace has another /run.
         tap = inside.spawn(inside.python("isthmus.lab.wire", self._hosts[host].record.port), log=path)
         inside.wait_until(lambda: path.stat().st_size > 0, f"the capture of {host}'s cable", timeout_s=10)
@@ -152,6 +149,8 @@ class Lab:
         except subprocess.TimeoutExpired:
             os.kill(self._record.leader.pid, signal.SIGKILL)
             self._popen.wait(5)
+        for popen in self._spawned:
+            popen.wait(5)
         records.remove(self.name)
 
     def __enter__(self) -> Self:
@@ -171,6 +170,10 @@ class Lab:
                 f"lab {self.name}: its leader is gone ({error.strerror}); start a new lab"
             ) from error
         return _receive(self._channel, self.directory / "leader.log")
+
+    def _entry(self, record: HostRecord) -> Host:
+        environment = dict(self._record.environment)
+        return Host(record, self._record.rootless, self.directory, environment, self._spawned)
 
     def _outside(self, inner: int) -> int:
         """The pid that a process known to the leader as `inner` has out here."""
