@@ -64,8 +64,7 @@ echo 0 > /proc/sys/net/ipv6/conf/all/accept_dad
 echo mounted
 ip -batch -
 echo up
-trap '' CHLD
-exec sleep infinity > /dev/null 2>&1 < /dev/null
+exec env --ignore-signal=CHLD sleep infinity > /dev/null 2>&1 < /dev/null
 """
 
 
