@@ -1,4 +1,6 @@
-"""Conditions on a request -> Envoy's RouteMatch."""
+"""Conditions on a request -> Envoy's RouteMatch, and text conditions -> its string matchers."""
+
+from collections.abc import Iterator
 
 from envoy.config.route.v3 import route_components_pb2 as route_components_v3
 from envoy.type.matcher.v3 import regex_pb2 as regex_v3
@@ -6,6 +8,9 @@ from envoy.type.matcher.v3 import string_pb2 as string_v3
 
 from isthmus.api.networking.virtual_service import HTTPMatchRequest
 from isthmus.api.shapes import StringMatch
+
+_ANYTHING = "*"
+"""As a regular expression this asks only that the value is there."""
 
 
 def route_match(said: HTTPMatchRequest | None) -> route_components_v3.RouteMatch:
@@ -15,25 +20,31 @@ def route_match(said: HTTPMatchRequest | None) -> route_components_v3.RouteMatch
         message.prefix = "/"
         return message
     _path(message, said)
+    # conditions of one name keep their order: those that must hold come first
+    message.headers.extend(sorted(_headers(said), key=lambda matcher: matcher.name))
     pseudo = ((":method", said.method), (":authority", said.authority), (":scheme", said.scheme))
     message.headers.extend(_header(name, value) for name, value in pseudo if value)
-    message.headers.extend(_header(name.lower(), value) for name, value in sorted(said.headers.items()))
-    for name, value in sorted(said.without_headers.items()):
-        matcher = _header(name.lower(), value)
-        matcher.invert_match = True
-        # a request without the header does not have it: the condition holds
-        matcher.treat_missing_header_as_empty = matcher.HasField("string_match")
-        message.headers.append(matcher)
     message.query_parameters.extend(_query(name, value) for name, value in sorted(said.query_params.items()))
     return message
 
 
+def string_matcher(said: StringMatch) -> string_v3.StringMatcher | None:
+    """The matcher; None when the match asks only that the string is there."""
+    if said.exact is not None:
+        return string_v3.StringMatcher(exact=said.exact)
+    if said.prefix:
+        return string_v3.StringMatcher(prefix=said.prefix)
+    if said.regex and said.regex != _ANYTHING:
+        return string_v3.StringMatcher(safe_regex=regex_v3.RegexMatcher(regex=said.regex))
+    return None
+
+
 def _path(message: route_components_v3.RouteMatch, said: HTTPMatchRequest) -> None:
     match said.uri:
-        case StringMatch(exact=str(path)) if path:
+        case StringMatch(exact=str(path)):
             message.path = path
-        case StringMatch(regex=str(pattern)) if pattern:
-            message.safe_regex.CopyFrom(_regex(pattern))
+        case StringMatch(regex=str(pattern)) if pattern and pattern != _ANYTHING:
+            message.safe_regex.regex = pattern
             return
         case StringMatch(prefix=str(path)) if path:
             message.prefix = path
@@ -44,30 +55,25 @@ def _path(message: route_components_v3.RouteMatch, said: HTTPMatchRequest) -> No
         message.case_sensitive.value = False
 
 
+def _headers(said: HTTPMatchRequest) -> Iterator[route_components_v3.HeaderMatcher]:
+    yield from (_header(name.lower(), value) for name, value in sorted(said.headers.items()))
+    for name, value in sorted(said.without_headers.items()):
+        matcher = _header(name.lower(), value)
+        matcher.invert_match = True
+        # a request without the header does not have it: the condition holds
+        matcher.treat_missing_header_as_empty = matcher.HasField("string_match")
+        yield matcher
+
+
 def _header(name: str, said: StringMatch) -> route_components_v3.HeaderMatcher:
-    matcher = _string(said)
+    matcher = string_matcher(said)
     if matcher is None:
         return route_components_v3.HeaderMatcher(name=name, present_match=True)
     return route_components_v3.HeaderMatcher(name=name, string_match=matcher)
 
 
 def _query(name: str, said: StringMatch) -> route_components_v3.QueryParameterMatcher:
-    matcher = _string(said)
+    matcher = string_matcher(said)
     if matcher is None:
         return route_components_v3.QueryParameterMatcher(name=name, present_match=True)
     return route_components_v3.QueryParameterMatcher(name=name, string_match=matcher)
-
-
-def _string(said: StringMatch) -> string_v3.StringMatcher | None:
-    """The match; None when it asks only that the string is there."""
-    if said.regex:
-        return string_v3.StringMatcher(safe_regex=_regex(said.regex))
-    if said.prefix:
-        return string_v3.StringMatcher(prefix=said.prefix)
-    if said.exact is not None:
-        return string_v3.StringMatcher(exact=said.exact)
-    return None
-
-
-def _regex(pattern: str) -> regex_v3.RegexMatcher:
-    return regex_v3.RegexMatcher(regex=pattern)

@@ -1,138 +1,190 @@
-"""VirtualServices -> the rules for one host and port.
+"""VirtualServices -> which of them a caller obeys, and their rules for one port.
 
-    host --governing--> the one VirtualService --route_table--> ordered HTTP rules
-                                               --tcp_table----> destinations of connections
+    callers of a namespace, or of a gateway --visible_rules--> VirtualServices, the one that counts first
+    one VirtualService --http_table--> ordered HTTP rules for one caller and port
 
-The most specific host wins, then the oldest object; the first rule that matches wins.
+Objects for the caller's own namespace alone come first, then those for some namespaces, then the public ones;
+among them the oldest. Of the rules of one object the first that matches wins.
 https://istio.io/latest/docs/reference/config/networking/virtual-service/
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from isthmus.api.meta import Key, Problem
+from isthmus.api.meta import Key
+from isthmus.api.networking.load_balancing import ConsistentHashLB
 from isthmus.api.networking.virtual_service import Destination as DestinationSpec
 from isthmus.api.networking.virtual_service import (
     HTTPMatchRequest,
     HTTPRoute,
-    HTTPRouteDestination,
-    RouteDestination,
+    L4MatchAttributes,
+    TLSMatchAttributes,
     VirtualServiceSpec,
 )
-from isthmus.api.shapes import StringMatch
+from isthmus.api.shapes import Percent
 from isthmus.engine import Reader
-from isthmus.mesh import services, world
+from isthmus.mesh import routing_hashes, services, world
 from isthmus.mesh.hosts import exported, most_specific
-from isthmus.mesh.model import Destination, HttpRule, Judged, RouteTable, TcpTable
+from isthmus.mesh.model import Destination, Labels, TcpTable, labels_of
+from isthmus.mesh.routing_rules import KIND, gateways, http_rules
+from isthmus.mesh.routing_table import MESH, Caller, HttpRule, Mirror
 
-KIND = "VirtualService"
-MESH_GATEWAY = "mesh"
-
-
-def governing(q: Reader, viewer: str, host: str) -> Key | None:
-    """The VirtualService that callers in namespace `viewer` obey towards a host."""
-    found = most_specific(q(rules_by_host, viewer), host)
-    return found[0] if found else None
+# which VirtualServices
 
 
-def rules_by_host(q: Reader, viewer: str) -> Mapping[str, tuple[Key, ...]]:
-    """The VirtualServices that `viewer` sees, by host (or wildcard); the one that counts first."""
+def visible_rules(q: Reader, viewer: str, gateway: str) -> tuple[Key, ...]:
+    """The VirtualServices that proxies in namespace `viewer` obey for a gateway, by rank."""
+    ranked: list[tuple[int, tuple[str, str, str], Key]] = []
+    for key in q(world.all_keys, KIND):
+        bound, export_to = q(_binding, key)
+        if gateway not in bound or not exported(export_to, key.namespace, viewer):
+            continue
+        rank = 2 if not export_to or "*" in export_to else 0 if key.namespace == viewer else 1
+        ranked.append((rank, q(world.seniority, key), key))
+    return tuple(key for _, _, key in sorted(ranked))
+
+
+def rules_by_host(q: Reader, viewer: str, gateway: str) -> Mapping[str, tuple[Key, ...]]:
+    """Those VirtualServices by host (or wildcard), in the same order."""
     found: dict[str, list[Key]] = {}
-    for key in sorted(world.all_keys(q, KIND), key=lambda key: q(world.seniority, key)):
-        subject = q(_subject, key)
-        if subject and exported(subject[1], key.namespace, viewer):
-            for host in subject[0]:
-                found.setdefault(host, []).append(key)
+    for key in q(visible_rules, viewer, gateway):
+        for host in q(hosts_of, key):
+            found.setdefault(host, []).append(key)
     return {host: tuple(keys) for host, keys in found.items()}
 
 
-def hosts_of(q: Reader, key: Key) -> tuple[str, ...]:
-    """The hosts (or wildcards) that a VirtualService is about."""
-    subject = q(_subject, key)
-    return subject[0] if subject else ()
+def rules_of(q: Reader, viewer: str, host: str) -> tuple[Key, ...]:
+    """The VirtualServices that route requests of sidecars for a service; the first that has rules counts.
 
-
-def _subject(q: Reader, key: Key) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    spec = world.spec(q, key, VirtualServiceSpec)
-    if spec is None or (spec.gateways and MESH_GATEWAY not in spec.gateways):
-        return None
-    return tuple(services.resolve(q, host, key.namespace) for host in spec.hosts), spec.export_to
-
-
-def route_table(q: Reader, rule: Key | None, host: str, port: int) -> RouteTable:
-    """The HTTP rules for a host and port under the VirtualService that governs it."""
-    spec = world.spec(q, rule, VirtualServiceSpec) if rule else None
-    if rule is None or spec is None or not spec.http:
-        return RouteTable(host, port, None, ())
-    rules: list[HttpRule] = []
-    for route in q(usable_routes, rule).value:
-        matches = [m for m in route.match if m.port in (None, 0, port)]
-        if route.match and not matches:
-            continue
-        targets = tuple(_http_destination(q, rule, d, port) for d in route.route)
-        asked: list[HTTPMatchRequest | None] = [*matches] or [None]
-        for match in asked:
-            name = ".".join(filter(None, (route.name, match.name if match else "")))
-            rules.append(HttpRule(name, match if _asks(match) else None, targets, route))
-        if rules[-1].match is None:
-            break  # nothing gets past a rule that always holds
-    return RouteTable(host, port, tuple(rules), (rule,))
-
-
-def tcp_table(q: Reader, rule: Key | None, host: str, port: int) -> TcpTable:
-    """Where connections to a host and port go under the VirtualService that governs it."""
-    spec = world.spec(q, rule, VirtualServiceSpec) if rule else None
-    for route in spec.tcp if spec else ():
-        if not route.match or any(m.port in (None, 0, port) for m in route.match):
-            assert rule is not None
-            return TcpTable(tuple(_tcp_destination(q, rule, d, port) for d in route.route), (rule,))
-    return TcpTable((Destination(host, port, "", 1),), ())
-
-
-def destinations(q: Reader, rule: Key) -> tuple[tuple[str, DestinationSpec], ...]:
-    """Every destination of a VirtualService with the path of its field."""
-    spec = world.spec(q, rule, VirtualServiceSpec)
-    if spec is None:
-        return ()
-    http = [
-        (f"spec.http[{i}].route[{j}].destination", target.destination)
-        for i, route in enumerate(spec.http)
-        for j, target in enumerate(route.route)
-    ]
-    tcp = [
-        (f"spec.tcp[{i}].route[{j}].destination", target.destination)
-        for i, tcp_route in enumerate(spec.tcp)
-        for j, target in enumerate(tcp_route.route)
-    ]
-    return (*http, *tcp)
-
-
-def usable_routes(q: Reader, rule: Key) -> Judged[tuple[HTTPRoute, ...]]:
-    """The HTTP rules that Envoy can take; a rule it would refuse is left out, and told.
-
-    Envoy refuses a whole route table for one bad expression in it.
+    Those that name the host itself, else the first of the most specific wildcard.
     """
-    spec = world.spec(q, rule, VirtualServiceSpec)
-    good: list[HTTPRoute] = []
-    problems: list[Problem] = []
-    for i, route in enumerate(spec.http if spec else ()):
-        bad = [
-            Problem(f"spec.http[{i}].match[{j}].{field}", reason, "the rule is left out until this is fixed")
-            for j, match in enumerate(route.match)
-            for field, pattern in _patterns(match)
-            if (reason := _unusable(pattern))
-        ]
-        problems += bad
-        if not bad:
-            good.append(route)
-    return Judged(tuple(good), tuple(problems))
+    by_host = q(rules_by_host, viewer, MESH)
+    if host in by_host and not host.startswith("*"):
+        return by_host[host]
+    return (most_specific(by_host, host) or ())[:1]
 
 
-def _asks(match: HTTPMatchRequest | None) -> bool:
-    """Whether a match asks anything of the request; a port or a name alone does not."""
-    return match is not None and bool(
-        match.uri
-        or match.scheme
+def hosts_of(q: Reader, key: Key) -> tuple[str, ...]:
+    """The hosts (or wildcards) that a VirtualService is about, in full."""
+    spec = world.spec(q, key, VirtualServiceSpec)
+    return (
+        tuple(dict.fromkeys(services.resolve(q, host, key.namespace) for host in spec.hosts)) if spec else ()
+    )
+
+
+def gateways_of(q: Reader, key: Key) -> tuple[str, ...]:
+    """The gateways (or `mesh`) that a VirtualService is bound to."""
+    return q(_binding, key)[0]
+
+
+def _binding(q: Reader, key: Key) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    spec = world.spec(q, key, VirtualServiceSpec)
+    if spec is None or not spec.hosts:
+        return (), ()
+    export_to = spec.export_to or q(world.settings).virtual_service_export_to
+    return gateways(spec.gateways, key.namespace) or (MESH,), export_to
+
+
+# for whom
+
+
+def asked_labels(q: Reader, namespace: str, labels: Labels) -> Labels:
+    """Those labels of a workload that some VirtualService asks about: all that its routes depend on."""
+    asked = {
+        name
+        for key in q(visible_rules, namespace, MESH)
+        for wanted in q(_source_labels, key)
+        for name, _ in wanted
+    }
+    return tuple((name, value) for name, value in labels if name in asked)
+
+
+def narrowed(q: Reader, key: Key, caller: Caller) -> Caller:
+    """The caller as one VirtualService sees it: callers that look the same share its routes."""
+    asked = {name for wanted in q(_source_labels, key) for name, _ in wanted}
+    return Caller(
+        namespace=caller.namespace if q(_asks_namespace, key) else "",
+        labels=tuple((name, value) for name, value in caller.labels if name in asked),
+        gateway=caller.gateway,
+    )
+
+
+def _source_labels(q: Reader, key: Key) -> tuple[Labels, ...]:
+    """The sets of source labels that the rules of a VirtualService ask for."""
+    return tuple(sorted({labels_of(m.source_labels) for m in _all_matches(q, key) if m.source_labels}))
+
+
+def _asks_namespace(q: Reader, key: Key) -> bool:
+    return any(match.source_namespace for match in _all_matches(q, key))
+
+
+def _all_matches(q: Reader, key: Key) -> Iterator[HTTPMatchRequest | L4MatchAttributes | TLSMatchAttributes]:
+    for rule in q(http_rules, key).value:
+        yield from rule.match
+    spec = world.spec(q, key, VirtualServiceSpec)
+    for tcp in spec.tcp if spec else ():
+        yield from tcp.match
+    for tls in spec.tls if spec else ():
+        yield from tls.match
+
+
+def is_from(match: HTTPMatchRequest, caller: Caller) -> bool:
+    """Whether a match is about the caller: by gateway where it names any, else by labels and namespace."""
+    if match.gateways:
+        return caller.gateway in match.gateways
+    if match.source_labels and not match.source_labels.items() <= dict(caller.labels).items():
+        return False
+    return match.source_namespace in ("", caller.namespace)
+
+
+# the rules
+
+
+def http_table(
+    q: Reader, key: Key, caller: Caller, port: int, hashes: routing_hashes.Hashes = ()
+) -> tuple[HttpRule, ...]:
+    """The HTTP rules of a VirtualService for one caller and port; none when it says nothing to them."""
+    rules: list[HttpRule] = []
+    hash_of = dict(hashes)
+    for route in q(http_rules, key).value:
+        matches = _applying(route, caller, port)
+        if matches is None:
+            continue
+        targets = tuple(
+            Destination(*_place(q, target.destination, caller, port), target.weight, target.headers)
+            for target in route.route
+        )
+        mirrors = tuple(
+            Mirror(*_place(q, destination, caller, port), percentage)
+            for destination, percentage in _mirrored(route)
+        )
+        sticky = tuple(_hashes(route, hash_of)) if hash_of else ()
+        for match in matches:
+            name = f"{route.name}.{match.name}" if match and match.name else route.name
+            rules.append(HttpRule(name, match, targets, route, mirrors, sticky, port))
+            if match is None or _takes_all(match):
+                return tuple(rules)  # nothing gets past a rule that always holds
+    return tuple(rules)
+
+
+def has_rules(q: Reader, key: Key, caller: Caller, port: int) -> bool:
+    """Whether a VirtualService has any HTTP rule for one caller and port."""
+    return any(_applying(route, caller, port) is not None for route in q(http_rules, key).value)
+
+
+def _applying(route: HTTPRoute, caller: Caller, port: int) -> tuple[HTTPMatchRequest | None, ...] | None:
+    """The matches that can hold for a caller and port; None when none can."""
+    if not route.match:
+        return (None,)
+    found = tuple(match for match in route.match if match.port in (None, 0, port) and is_from(match, caller))
+    return found or None
+
+
+def _takes_all(match: HTTPMatchRequest) -> bool:
+    """Whether a match holds for every request: it asks nothing of it but where it comes from and goes to."""
+    uri = match.uri
+    everywhere = uri is None or uri.prefix == "/" or uri.regex == ".*"
+    return everywhere and not (
+        match.scheme
         or match.method
         or match.authority
         or match.headers
@@ -141,56 +193,78 @@ def _asks(match: HTTPMatchRequest | None) -> bool:
     )
 
 
-def _patterns(match: HTTPMatchRequest) -> Iterable[tuple[str, str]]:
-    single: dict[str, StringMatch | None] = {
-        "uri": match.uri,
-        "scheme": match.scheme,
-        "method": match.method,
-        "authority": match.authority,
-    }
-    maps = {
-        "headers": match.headers,
-        "queryParams": match.query_params,
-        "withoutHeaders": match.without_headers,
-    }
-    fields = [(name, value) for name, value in single.items() if value]
-    fields += [(f"{name}[{key}]", value) for name, found in maps.items() for key, value in found.items()]
-    return [(f"{name}.regex", value.regex) for name, value in fields if value.regex is not None]
+def _place(q: Reader, said: DestinationSpec, caller: Caller, port: int) -> tuple[str, int, str]:
+    """Host, port and subset of a destination.
+
+    Without a port, sidecars go to the port that the request came to; gateways, and sidecars that do not
+    know that port, to the host's only one.
+    """
+    number = said.port.number if said.port else port
+    if said.port is None and (caller.gateway != MESH or port == 0):
+        number = q(only_port, said.host) or port
+    return q(concrete, said.host), number, said.subset
 
 
-_NOT_RE2 = re.compile(r"\(\?(?:[=!>(]|<[=!]|P[=>]|#)|\\[1-9]|(?<!\\)[*+?}]\+")
+def _mirrored(route: HTTPRoute) -> Iterable[tuple[DestinationSpec, Percent | None]]:
+    """Where copies go, with their share; a share of 0 is none."""
+    whole = next((p for p in (route.mirror_percent, route.mirror_percent_snake) if p is not None), None)
+    share = route.mirror_percentage
+    if share is None and whole is not None:
+        share = Percent(value=whole)
+    said = [(route.mirror, share)] if route.mirror else []
+    said += [(policy.destination, policy.percentage) for policy in route.mirrors]
+    return [(where, share) for where, share in said if share is None or share.value > 0]
 
 
-def _unusable(pattern: str) -> str:
-    """Why RE2 would refuse the expression; empty when it would not, as far as can be told here."""
-    if not pattern:
-        return "the regular expression is empty"
-    if _NOT_RE2.search(pattern):
-        return f"RE2 has no look-around, back references or possessive repeats: {pattern!r}"
-    try:
-        re.compile(re.sub(r"\(\?P?<", "(?P<", pattern).replace(r"\z", r"\Z"))
-    except re.error as error:
-        # classes that RE2 knows and Python does not are let through; Envoy's verdict is reported
-        return "" if r"\p" in pattern or r"\Q" in pattern or r"\C" in pattern else f"{error}: {pattern!r}"
-    return ""
+def _hashes(
+    route: HTTPRoute, hash_of: Mapping[routing_hashes.Place, ConsistentHashLB]
+) -> Iterable[ConsistentHashLB]:
+    weighted = [t for t in route.route if len(route.route) == 1 or t.weight > 0]
+    places = (routing_hashes.place(target.destination) for target in weighted)
+    return (hash_of[place] for place in places if place in hash_of)
 
 
-def _http_destination(q: Reader, rule: Key, said: HTTPRouteDestination, port: int) -> Destination:
-    host, number = _place(q, rule, said.destination, port)
-    return Destination(host, number, said.destination.subset, said.weight, said.headers)
+def concrete(q: Reader, host: str) -> str:
+    """The host that a name means: itself, unless it is only another name of one."""
+    return q(_meanings).get(host, host)
 
 
-def _tcp_destination(q: Reader, rule: Key, said: RouteDestination, port: int) -> Destination:
-    host, number = _place(q, rule, said.destination, port)
-    return Destination(host, number, said.destination.subset, said.weight)
-
-
-def _place(q: Reader, rule: Key, said: DestinationSpec, port: int) -> tuple[str, int]:
-    host = services.resolve(q, said.host, rule.namespace)
-    return host, said.port.number if said.port else q(only_port, host) or port
+def _meanings(q: Reader) -> Mapping[str, str]:
+    return {name: host for host, names in q(services.aliases).items() for name in names}
 
 
 def only_port(q: Reader, host: str) -> int | None:
     """The port of a service that has exactly one."""
     service = q(services.service, host)
     return service.ports[0].number if service and len(service.ports) == 1 else None
+
+
+# in use until listeners are made of ways out
+
+
+def governing(q: Reader, viewer: str, host: str) -> Key | None:
+    """The VirtualService that callers in namespace `viewer` obey towards a host."""
+    found = most_specific(q(rules_by_host, viewer, MESH), host)
+    return found[0] if found else None
+
+
+def tcp_table(q: Reader, rule: Key | None, host: str, port: int) -> TcpTable:
+    """Where connections to a host and port go under the VirtualService that governs it."""
+    spec = world.spec(q, rule, VirtualServiceSpec) if rule else None
+    for route in spec.tcp if spec else ():
+        if not route.match or any(m.port in (None, port) for m in route.match):
+            assert rule is not None
+            found = [(services.resolve(q, d.destination.host, rule.namespace), d) for d in route.route]
+            return TcpTable(
+                tuple(
+                    Destination(
+                        host_,
+                        d.destination.port.number if d.destination.port else q(only_port, host_) or port,
+                        d.destination.subset,
+                        d.weight,
+                    )
+                    for host_, d in found
+                ),
+                (rule,),
+            )
+    return TcpTable((Destination(host, port, "", 1),), ())

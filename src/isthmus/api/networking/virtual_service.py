@@ -79,15 +79,13 @@ class HTTPMatchRequest(Model):
     """Upper and lower case of the path are the same (exact and prefix only)."""
     port: UInt32 | None = None
     """The port of the host that the request is addressed to."""
-    source_labels: Annotated[
-        Mapping[str, str], Later("callers are not told apart"), Field(default_factory=dict)
-    ]
+    source_labels: Annotated[Mapping[str, str], Field(default_factory=dict)]
     """Labels of the calling workload; not for gateways."""
-    gateways: Annotated[tuple[str, ...], Later("the rule applies wherever its VirtualService does")] = ()
+    gateways: tuple[str, ...] = ()
     """Gateways (or `mesh`) for which the condition is about; those of the VirtualService when left out."""
-    source_namespace: Annotated[str, Later("callers are not told apart")] = ""
+    source_namespace: str = ""
     """Namespace of the calling workload."""
-    stat_prefix: Annotated[str, Later("no statistics of its own")] = ""
+    stat_prefix: str = ""
     """Beginning of the names of the statistics of this route."""
 
 
@@ -98,13 +96,11 @@ class HTTPRedirect(Model):
     """Path of the redirect's location."""
     authority: str = ""
     """Host of the redirect's location."""
-    prefix_rewrite: Annotated[str, Later("the path stays")] = ""
+    prefix_rewrite: str = ""
     """What replaces the part of the path that a prefix matched; not together with `uri`."""
     port: UInt32 | None = None
     """Port of the redirect's location."""
-    derive_port: Annotated[
-        Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None, Later("the port stays")
-    ] = None
+    derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
     """Where the port of the location comes from when `port` is left out."""
     scheme: str = ""
     """Scheme of the redirect's location, http or https."""
@@ -119,7 +115,7 @@ class HTTPRewrite(Model):
     """What replaces the path, or the part of it that a prefix matched."""
     authority: str = ""
     """What replaces the host."""
-    uri_regex_rewrite: Annotated[RegexRewrite | None, Later("the path stays")] = None
+    uri_regex_rewrite: RegexRewrite | None = None
     """Replaces what an expression finds in the path; not together with `uri`."""
 
 
@@ -128,7 +124,7 @@ class HTTPBody(Model):
 
     string: str | None = None
     """The body as text."""
-    bytes: Annotated[str | None, Later("the body is empty")] = None
+    bytes: str | None = None
     """The body as base64."""
 
 
@@ -150,11 +146,11 @@ class HTTPRetry(Model):
     """Time limit of each try, the first included; the route's timeout when left out."""
     retry_on: str = ""
     """Conditions for another try, by commas: Envoy's names (5xx, connect-failure, …) or status codes."""
-    retry_remote_localities: Annotated[bool | None, Later("all localities are tried")] = None
+    retry_remote_localities: bool | None = None
     """Whether another try may go to another locality."""
-    retry_ignore_previous_hosts: Annotated[bool | None, Later("endpoints tried before are avoided")] = None
+    retry_ignore_previous_hosts: bool | None = None
     """Whether another try avoids the endpoints that were tried before; true when left out."""
-    backoff: Annotated[Duration | None, Later("25ms is the first wait")] = None
+    backoff: Duration | None = None
     """Shortest wait before another try; 25ms when left out."""
 
 
@@ -162,8 +158,8 @@ class Delay(Model):
     """Delays requests before they are sent on."""
 
     percentage: Percent | None = None
-    """Share of requests that are delayed; all when left out."""
-    percent: Annotated[Int32, Later("use `percentage`")] = 0
+    """Share of requests that are delayed; none when left out."""
+    percent: Int32 = 0
     """Old way to spell `percentage`, in whole percents."""
     fixed_delay: Duration | None = None
     """How long they are delayed; at least 1ms."""
@@ -175,10 +171,10 @@ class Abort(Model):
     """Answers requests with an error instead of sending them on."""
 
     percentage: Percent | None = None
-    """Share of requests that are aborted; all when left out."""
+    """Share of requests that are aborted; none when left out."""
     http_status: Int32 | None = None
     """Status code of the answer, 200 to 599."""
-    grpc_status: Annotated[str | None, Later("requests are not aborted")] = None
+    grpc_status: str | None = None
     """gRPC status of the answer by its name, such as UNAVAILABLE."""
     http2_error: str | None = Field(default=None, alias="http2Error")
     """Istio refuses it: never implemented."""
@@ -225,40 +221,36 @@ class HTTPRoute(Model):
     """Faults on purpose, at the caller's side."""
     headers: Headers | None = None
     """Changes of headers."""
-    delegate: Annotated[Delegate | None, Later("requests get 404")] = None
+    delegate: Delegate | None = None
     """A VirtualService without hosts whose rules continue this one; not with route or redirect."""
-    mirror: Annotated[Destination | None, Later("requests are not copied")] = None
+    mirror: Destination | None = None
     """A destination that gets a copy of each request; its answers are thrown away."""
-    mirrors: Annotated[tuple[HTTPMirrorPolicy, ...], Later("requests are not copied")] = ()
+    mirrors: tuple[HTTPMirrorPolicy, ...] = ()
     """Several destinations that get copies; not together with `mirror`."""
-    mirror_percentage: Annotated[Percent | None, Later("requests are not copied")] = None
+    mirror_percentage: Percent | None = None
     """Share of requests that `mirror` gets; all when left out."""
-    mirror_percent: Annotated[UInt32 | None, Later("requests are not copied")] = None
+    mirror_percent: UInt32 | None = None
     """Old way to spell `mirrorPercentage`, in whole percents."""
-    mirror_percent_snake: Annotated[
-        UInt32 | None, Later("requests are not copied"), Field(alias="mirror_percent")
-    ] = None
+    mirror_percent_snake: Annotated[UInt32 | None, Field(alias="mirror_percent")] = None
     """Oldest way to spell `mirrorPercentage`."""
-    cors_policy: Annotated[CorsPolicy | None, Later("the proxy answers no preflights")] = None
+    cors_policy: CorsPolicy | None = None
     """Cross-origin requests that browsers may make."""
 
 
 class L4MatchAttributes(Model):
     """Conditions on a connection; all that are set must hold."""
 
-    destination_subnets: Annotated[tuple[str, ...], Later("every address matches")] = ()
+    destination_subnets: tuple[str, ...] = ()
     """Addresses or CIDR ranges that the connection was made to."""
     port: UInt32 | None = None
     """The port of the host that the connection is addressed to."""
-    source_subnet: Annotated[str, Later("callers are not told apart")] = ""
+    source_subnet: str = ""
     """Never had an effect."""
-    source_labels: Annotated[
-        Mapping[str, str], Later("callers are not told apart"), Field(default_factory=dict)
-    ]
+    source_labels: Annotated[Mapping[str, str], Field(default_factory=dict)]
     """Labels of the calling workload; not for gateways."""
-    gateways: Annotated[tuple[str, ...], Later("the rule applies wherever its VirtualService does")] = ()
+    gateways: tuple[str, ...] = ()
     """Gateways (or `mesh`) that the condition is about; those of the VirtualService when left out."""
-    source_namespace: Annotated[str, Later("callers are not told apart")] = ""
+    source_namespace: str = ""
     """Namespace of the calling workload."""
 
 
@@ -317,7 +309,7 @@ class VirtualServiceSpec(Model):
     """Ordered rules for HTTP ports (HTTP, HTTP2, GRPC)."""
     tcp: tuple[TCPRoute, ...] = ()
     """Ordered rules for all other ports."""
-    tls: Annotated[tuple[TLSRoute, ...], Later("connections go to the host itself")] = ()
+    tls: tuple[TLSRoute, ...] = ()
     """Ordered rules for TLS that the proxy does not open."""
     export_to: tuple[str, ...] = ()
     """Namespaces whose callers obey this rule: `.` its own, `*` all (when left out), or a name."""
