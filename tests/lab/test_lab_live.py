@@ -39,8 +39,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def test_a_host_is_a_machine_of_its_own(lab: Lab) -> None:
-    a = lab.hosts["a"]
-    assert a.run(["hostname"]).stdout == "a\n"
+    a = lab.host("fresh")
+    assert a.run(["hostname"]).stdout == "fresh\n"
     assert a.run(["sh", "-c", "echo $$"]).stdout.strip() != str(os.getpid())
     assert len(a.run(["ps", "-e", "-o", "comm="]).stdout.split()) < 5
     assert a.run(["ls", "/run"]).stdout.split() == ["lock"]
