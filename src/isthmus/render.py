@@ -20,14 +20,17 @@ from google.protobuf.message import Message
 from isthmus.api.codec import decode
 from isthmus.api.core import NamespaceSpec
 from isthmus.api.documents import Document
-from isthmus.api.kinds import KINDS, kind_by_type
+from isthmus.api.kinds import ISTHMUS, KINDS, kind_by_type
+from isthmus.api.mesh import MeshConfigSpec
 from isthmus.api.meta import Key, Object, ObjectMeta, Problem
 from isthmus.api.validate import validate
 from isthmus.engine import Engine
 from isthmus.envoy.manifest import manifest
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ProxyId
-from isthmus.mesh.model import MeshSettings, Outbound
+from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import Proxy
+from isthmus.mesh.settings import KIND, NAME
+from isthmus.mesh.settings import whole as mesh_settings
 from isthmus.registry.inputs import whole
 from isthmus.server.vips import with_vips
 
@@ -97,21 +100,19 @@ def _without_unknown(data: Mapping[str, Any], problems: Iterable[Problem]) -> An
     return pruned(data, "")
 
 
-def settings_from(config: Mapping[str, Any], objects: Iterable[Object]) -> MeshSettings:
-    """The settings of a world, from a MeshConfig in Istio's spelling (ValueError when it cannot be used).
+def settings_from(config: Mapping[str, Any], objects: Iterable[Object]) -> tuple[MeshSettings, list[Problem]]:
+    """The settings of a world, from a MeshConfig: Istio's `mesh.yaml`, or an object of that kind.
 
     The root namespace is as said there, else ours where objects stand in it, else Istio's.
     """
-    config = config.get("spec", config)
     defaults = MeshSettings()
     ours = any(obj.key.namespace == defaults.root_namespace for obj in objects)
-    outbound = config.get("outboundTrafficPolicy") or {}
-    return replace(
-        defaults,
-        trust_domain=config.get("trustDomain") or defaults.trust_domain,
-        root_namespace=config.get("rootNamespace") or (defaults.root_namespace if ours else _ISTIO_ROOT),
-        outbound=Outbound(outbound.get("mode", defaults.outbound)),
-    )
+    settings = defaults if ours else replace(defaults, root_namespace=_ISTIO_ROOT)
+    document = {"apiVersion": f"{ISTHMUS}/v1alpha1", "kind": KIND, "metadata": {"name": NAME}}
+    obj, problems = decode(config if "kind" in config else {**document, "spec": config})
+    if obj is None or not isinstance(obj.spec, MeshConfigSpec):
+        return settings, problems or [Problem("kind", f"should be {KIND}, is {config['kind']}")]
+    return mesh_settings(settings, obj.spec), problems
 
 
 def rendered(

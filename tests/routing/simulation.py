@@ -117,7 +117,8 @@ def simulate(rendered: Mapping[str, Sequence[Config]], call: Call) -> Result:
 def mismatches(wanted: Mapping[str, Any], got: Result) -> dict[str, tuple[str, str]]:
     """The fields in which a result is not as wanted, with (wanted, got).
 
-    What a case leaves out may be anything, except the error and, under StrictMatch, everything.
+    What a case leaves out may be anything, except the error and, under StrictMatch, everything. Shares of
+    several clusters are compared where a case has `Weighted`.
     """
     found = {}
     for name, value in asdict(got).items():
@@ -126,6 +127,8 @@ def mismatches(wanted: Mapping[str, Any], got: Result) -> dict[str, tuple[str, s
         want = wanted.get(name) or ""
         if want != value and (want or name == "Error" or wanted.get("StrictMatch")):
             found[name] = (want, value)
+    if "Weighted" in wanted and wanted["Weighted"] != got.weighted:
+        found["Weighted"] = (str(wanted["Weighted"]), str(got.weighted))
     return found
 
 

@@ -143,11 +143,11 @@ def _settings(path: str | None, objects: "Sequence[Object]") -> "MeshSettings":
     from isthmus.render import settings_from
 
     if path is None:
-        return settings_from({}, objects)
+        return settings_from({}, objects)[0]
     documents, unreadable = read_documents(Path(path).read_text(encoding="utf-8"), path)
     if unreadable or len(documents) != 1:
         raise _Faulty("\n".join(map(str, unreadable)) or f"{path}: should hold one MeshConfig")
-    try:
-        return settings_from(documents[0].data, objects)
-    except ValueError as error:
-        raise _Faulty(f"{path}: {error}") from error
+    settings, problems = settings_from(documents[0].data, objects)
+    if problems:
+        raise _Faulty("\n".join(f"{path}: {problem}" for problem in problems))
+    return settings
