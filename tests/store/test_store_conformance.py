@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from store_world import StoreWorld, entry, key, made
@@ -288,3 +289,84 @@ async def test_writes_under_way_are_finished_by_close(world: StoreWorld) -> None
     assert all(task.done() for task in writes)
     await world.open()
     assert len((await world.list())[0]) == 20
+
+
+def reference(owner: Object, *, blocks: bool = False) -> dict[str, object]:
+    """What an owned object says of its owner."""
+    found = {"apiVersion": "networking.istio.io/v1", "kind": owner.key.kind, "name": owner.key.name}
+    return {**found, "uid": owner.meta.uid, **({"blockOwnerDeletion": True} if blocks else {})}
+
+
+async def made_entry(world: StoreWorld, name: str, **metadata: Any) -> Object:
+    """A new WorkloadEntry."""
+    (obj,) = await world.apply(Create(entry(name, **metadata)))
+    assert obj is not None
+    return obj
+
+
+async def test_a_finalizer_keeps_a_deleted_object(world: StoreWorld) -> None:
+    await made_entry(world, "a", finalizers=["example.com/wait", "example.com/more"])
+    world.seconds += 5
+    (marked,) = await world.apply(Delete(key("a")))
+    assert marked is not None
+    assert marked.meta.deletion_timestamp == "2001-09-09T01:46:45Z"
+    assert marked.meta.generation == 2
+    assert await world.apply(Delete(key("a"))) == (marked,)
+    await world.apply(Update(entry("a", finalizers=["example.com/more"])))
+    assert (await world.there("a")).meta.deletion_timestamp == marked.meta.deletion_timestamp
+    since = world.store.revision
+    assert await world.apply(Update(entry("a"))) == (None,)
+    assert await world.get("a") is None
+    if not world.reopens:
+        assert [event.type for event in await events(world, since, 1)] == ["DELETED"]
+
+
+async def test_an_object_with_two_owners_stays_with_the_other(world: StoreWorld) -> None:
+    one, other = await made_entry(world, "one"), await made_entry(world, "other")
+    await made_entry(world, "owned", ownerReferences=[reference(one), reference(other)])
+    await world.apply(Delete(one.key))
+    assert [dict(row)["uid"] for row in (await world.there("owned")).meta.owner_references] == [
+        other.meta.uid
+    ]
+    await world.apply(Delete(other.key))
+    assert await world.get("owned") is None
+
+
+async def test_orphans_stay(world: StoreWorld) -> None:
+    owner = await made_entry(world, "owner")
+    await made_entry(world, "owned", ownerReferences=[reference(owner)])
+    await world.apply(Delete(owner.key, propagation="Orphan"))
+    assert (await world.there("owned")).meta.owner_references == ()
+
+
+async def test_an_owner_deleted_in_the_foreground_goes_last(world: StoreWorld) -> None:
+    owner = await made_entry(world, "owner")
+    await made_entry(world, "owned", ownerReferences=[reference(owner, blocks=True)], finalizers=["x/y"])
+    await made_entry(world, "free", ownerReferences=[reference(owner)])
+    (waiting,) = await world.apply(Delete(owner.key, propagation="Foreground"))
+    assert waiting is not None
+    assert waiting.meta.finalizers == ("foregroundDeletion",)
+    assert await world.get("free") is None
+    await world.apply(Update(entry("owned", ownerReferences=[reference(owner, blocks=True)])))
+    assert (await world.list())[0] == ()
+
+
+async def test_a_namespace_waits_for_what_has_finalizers(world: StoreWorld) -> None:
+    await world.apply(Create(made(namespace("n"))))
+    await made_entry(world, "a", finalizers=["x/y"])
+    await made_entry(world, "b")
+    (marked,) = await world.apply(Delete(Key("Namespace", "", "n")))
+    assert marked is not None
+    assert marked.meta.deletion_timestamp
+    assert [obj.key.name for obj in (await world.list())[0]] == ["a"]
+    await world.apply(Update(entry("a")))
+    assert (await world.list())[0] == ()
+    assert (await world.list("Namespace"))[0] == ()
+
+
+async def test_events_tell_the_state_before(world: StoreWorld) -> None:
+    since = world.store.revision
+    first = await made_entry(world, "a")
+    (second,) = await world.apply(Update(entry("a", "10.0.0.2")))
+    await world.apply(Delete(key("a")))
+    assert [event.before for event in await events(world, since, 3)] == [None, first, second]

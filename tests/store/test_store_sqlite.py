@@ -193,10 +193,27 @@ async def test_the_watch_log_forgets_and_says_so() -> None:
     slow = log.watch(None, 0)
     for revision in range(1, 8):
         log.publish([Event("ADDED", entry("a"), revision)], revision)
-    with pytest.raises(Expired, match="forgotten"):
+    with pytest.raises(Expired, match="too old resource version"):
         await anext(slow)
     kept = log.watch(None, 5)
     assert [(await anext(kept)).revision for _ in range(2)] == [6, 7]
     log.close()
     with pytest.raises(StoreUnavailable):
         await anext(kept)
+
+
+async def test_a_copy_is_made_while_work_goes_on(tmp_path: Path) -> None:
+    world = StoreWorld(tmp_path / "isthmus.db", reopens=False)
+    await world.open()
+    assert isinstance(world.store, SqliteStore)
+    await world.apply(Create(entry("a")))
+    await asyncio.gather(world.store.copy(tmp_path / "copy.db"), world.apply(Create(entry("b"))))
+    with pytest.raises(StoreUnavailable, match="no copy was made"):
+        await world.store.copy(tmp_path / "copy.db")
+    await world.store.close()
+    assert modes(tmp_path) == {0o600}
+    objects, revision = await stored(tmp_path / "copy.db")
+    assert [obj.key.name for obj in objects] in (["a"], ["a", "b"])
+    assert revision == len(objects)
+    with pytest.raises(StoreUnavailable):
+        await world.store.copy(tmp_path / "late.db")

@@ -55,6 +55,9 @@ class StoreUnreadable(StoreError):
     """The store's file cannot be used as it is, and was left as it is."""
 
 
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     """Adds an object; AlreadyExists when its key is taken. The server's metadata is set here."""
@@ -64,7 +67,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Replaces spec, labels, annotations and owners; the status stays. Equal content changes nothing."""
+    """Replaces spec and the metadata that clients write; the status stays. Equal content changes nothing."""
 
     obj: Object
     resource_version: int | None = None
@@ -84,11 +87,16 @@ class UpdateStatus:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Removes an object and what it owns; a namespace with everything in it."""
+    """Removes an object; a namespace with everything in it.
+
+    An object with finalizers stays, marked as deleted, until an update takes the last of them away. What it
+    owns goes after it (Background), before it (Foreground), or stays without this owner (Orphan).
+    """
 
     key: Key
     resource_version: int | None = None
     uid: str = ""
+    propagation: Propagation = "Background"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,8 @@ class Event:
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     object: Object
     revision: int
+    before: Object | None = None
+    """The state before, unless it was added."""
 
 
 class Store(Protocol):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.api.codec import decode, encode
-from isthmus.api.meta import Object
+from isthmus.api.codec import decode
+from isthmus.api.text import text
 from isthmus.store.base import Event, StoreUnavailable, StoreUnreadable
 from isthmus.store.transaction import State
 
@@ -62,8 +62,8 @@ class StoreFile:
         """Everything that the file holds."""
         state = State()
         try:
-            for kind, namespace, name, text in self._connection.execute("SELECT * FROM objects"):
-                obj, problems = decode(json.loads(text))
+            for kind, namespace, name, stored in self._connection.execute("SELECT * FROM objects"):
+                obj, problems = decode(json.loads(stored))
                 if obj is None:
                     told = "; ".join(map(str, problems))
                     raise StoreUnreadable(
@@ -93,6 +93,17 @@ class StoreFile:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: nothing was written: {error}") from error
 
+    def copy(self, path: Path) -> None:
+        """Writes everything into a new file (0600)."""
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            self._connection.execute("VACUUM INTO ?", (str(path),))
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+            _sync_directory(path.parent)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"{path}: no copy was made: {error}") from error
+
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
@@ -112,6 +123,7 @@ class StoreFile:
             )
         self._one("PRAGMA journal_mode = WAL")
         self._one("PRAGMA synchronous = FULL")
+        self._one("PRAGMA journal_size_limit = 16777216")
         if fresh:
             self._connection.executescript(_SCHEMA)
             _sync_directory(self.path.parent)
@@ -133,12 +145,8 @@ class StoreFile:
         else:
             self._connection.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)",
-                (key.kind, key.namespace, key.name, _text(event.object)),
+                (key.kind, key.namespace, key.name, text(event.object).decode()),
             )
-
-
-def _text(obj: Object) -> str:
-    return json.dumps(encode(obj), separators=(",", ":"), ensure_ascii=False)
 
 
 def _advice(error: object) -> str:

@@ -12,7 +12,8 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ from isthmus.store.transaction import State, Transaction
 
 _GROUP = 64
 """Most calls of `apply` in one transaction: enough to share a disk sync, few enough to answer soon."""
-_WATCH_LOG = 20_000
+_WATCH_LOG = 10_000
+"""Changes of each kind that watchers can go back to."""
 
 _Result = tuple[Object | None, ...]
+_Name = tuple[str, str]
+"""Namespace and name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,20 +42,52 @@ class _Call:
     error: BaseException | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Copy:
+    path: Path
+    done: "asyncio.Future[None]"
+
+
 @dataclass(slots=True)
+class _Shelf:
+    """The objects of one kind, in order of namespace and name."""
+
+    objects: dict[_Name, Object] = field(default_factory=dict)
+    order: list[_Name] = field(default_factory=list)
+
+    def take(self, event: Event) -> None:
+        name = (event.object.key.namespace, event.object.key.name)
+        if event.type == "DELETED":
+            if self.objects.pop(name, None) is not None:
+                del self.order[bisect_left(self.order, name)]
+            return
+        if name not in self.objects:
+            insort(self.order, name)
+        self.objects[name] = event.object
+
+    def within(self, namespace: str | None) -> list[_Name]:
+        if namespace is None:
+            return self.order
+        first = bisect_left(self.order, (namespace, ""))
+        return self.order[first : bisect_left(self.order, (namespace + "\0", ""))]
+
+
 class _Published:
     """What readers see."""
 
-    by_kind: dict[str, dict[Key, Object]] = field(default_factory=dict)
+    def __init__(self, objects: Iterable[Object]) -> None:
+        self.by_kind: dict[str, _Shelf] = {}
+        for obj in objects:
+            self.shelf(obj.key.kind).objects[(obj.key.namespace, obj.key.name)] = obj
+        for shelf in self.by_kind.values():
+            shelf.order = sorted(shelf.objects)
+
+    def shelf(self, kind: str) -> _Shelf:
+        return self.by_kind.setdefault(kind, _Shelf())
 
     def take(self, events: Sequence[Event]) -> None:
         for event in events:
-            key = event.object.key
-            objects = self.by_kind.setdefault(key.kind, {})
-            if event.type == "DELETED":
-                objects.pop(key, None)
-            else:
-                objects[key] = event.object
+            self.shelf(event.object.key.kind).take(event)
 
 
 class SqliteStore:
@@ -62,10 +98,8 @@ class SqliteStore:
         self._state = state
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._published = _Published()
-        for key, obj in state.objects.items():
-            self._published.by_kind.setdefault(key.kind, {})[key] = obj
+        self._calls: queue.SimpleQueue[_Call | _Copy | None] = queue.SimpleQueue()
+        self._published = _Published(state.objects.values())
         self._log = WatchLog(state.revision, _WATCH_LOG)
         self._closing = False
         self._closed = asyncio.Event()
@@ -94,13 +128,12 @@ class SqliteStore:
 
     async def get(self, key: Key) -> Object | None:
         """The object, None when there is none."""
-        return self._published.by_kind.get(key.kind, {}).get(key)
+        return self._published.shelf(key.kind).objects.get((key.namespace, key.name))
 
     async def list(self, kind: str, namespace: str | None = None) -> tuple[tuple[Object, ...], int]:
         """All objects of a kind (in a namespace) by namespace and name, and the revision they are at."""
-        objects = self._published.by_kind.get(kind, {})
-        found = sorted(key for key in objects if namespace is None or key.namespace == namespace)
-        return tuple(objects[key] for key in found), self.revision
+        shelf = self._published.shelf(kind)
+        return tuple(map(shelf.objects.__getitem__, shelf.within(namespace))), self.revision
 
     async def apply(self, writes: Sequence[Write]) -> tuple[Object | None, ...]:
         """Makes all the writes or none, durably. Returns what stands at each write's key afterwards."""
@@ -113,6 +146,14 @@ class SqliteStore:
     def watch(self, kind: str | None, since: int) -> AsyncIterator[Event]:
         """Every change after revision `since`, in order, without end; Expired when those are not known."""
         return self._log.watch(kind, since)
+
+    async def copy(self, path: Path) -> None:
+        """Writes everything as it stands into a new file, while work goes on."""
+        if self._closing:
+            raise StoreUnavailable("the store is closed")
+        item = _Copy(path, self._loop.create_future())
+        self._calls.put(item)
+        await item.done
 
     async def close(self) -> None:
         """Finishes the writes under way; later ones are refused, watches end."""
@@ -131,7 +172,10 @@ class SqliteStore:
                 except queue.Empty:
                     break
             open_ = group[-1] is not None
-            self._settle([call for call in group if call is not None])
+            self._settle([call for call in group if isinstance(call, _Call)])
+            for copy in group:
+                if isinstance(copy, _Copy):
+                    self._copy(copy)
         self._file.close()
         self._tell(self._finish)
 
@@ -153,6 +197,14 @@ class SqliteStore:
             events = []
         self._state.commit(events)
         self._tell(self._publish, calls, events)
+
+    def _copy(self, copy: _Copy) -> None:
+        error: StoreUnavailable | None = None
+        try:
+            self._file.copy(copy.path)
+        except StoreUnavailable as refusal:
+            error = refusal
+        self._tell(_answer, copy.done, error)
 
     def _publish(self, calls: Sequence[_Call], events: Sequence[Event]) -> None:
         if events:
@@ -176,3 +228,12 @@ class SqliteStore:
         except RuntimeError:
             # the loop is gone, and with it everybody who could be told
             self._closing = True
+
+
+def _answer(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -4,13 +4,11 @@
 the state before the changes are committed.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import uuid4
 
-from isthmus.api.codec import encode_spec
 from isthmus.api.meta import Key, Model, Object
 from isthmus.clock import rfc3339
 from isthmus.store.base import (
@@ -22,10 +20,14 @@ from isthmus.store.base import (
     Event,
     Mutate,
     NotFound,
+    Propagation,
     Update,
     UpdateStatus,
     Write,
 )
+
+FOREGROUND = "foregroundDeletion"
+"""The finalizer of an object that waits for what it owns."""
 
 
 @dataclass(slots=True)
@@ -34,13 +36,17 @@ class State:
 
     objects: dict[Key, Object] = field(default_factory=dict)
     owned: dict[str, set[Key]] = field(default_factory=dict)
+    by_namespace: dict[str, set[Key]] = field(default_factory=dict)
+    by_uid: dict[str, Key] = field(default_factory=dict)
     revision: int = 0
 
     def put(self, obj: Object) -> None:
         """Sets one object."""
         self.drop(obj.key)
         self.objects[obj.key] = obj
-        for uid in _owners(obj):
+        self.by_uid[obj.meta.uid] = obj.key
+        self.by_namespace.setdefault(obj.key.namespace, set()).add(obj.key)
+        for uid in owners(obj):
             self.owned.setdefault(uid, set()).add(obj.key)
 
     def drop(self, key: Key) -> None:
@@ -48,7 +54,9 @@ class State:
         before = self.objects.pop(key, None)
         if before is None:
             return
-        for uid in _owners(before):
+        self.by_uid.pop(before.meta.uid, None)
+        self.by_namespace[key.namespace].discard(key)
+        for uid in owners(before):
             self.owned[uid].discard(key)
             if not self.owned[uid]:
                 del self.owned[uid]
@@ -71,6 +79,9 @@ class Transaction:
         self._state = state
         self._now = now
         self._overlay: dict[Key, Object | None] = {}
+        # where to look for laid objects by owner and namespace: may name more than there is, never less
+        self._laid: dict[str, set[Key]] = {}
+        self._collecting: set[Key] = set()
         self._revision = state.revision
 
     def apply(self, writes: Sequence[Write]) -> tuple[Object | None, ...]:
@@ -80,6 +91,7 @@ class Transaction:
             return tuple(self._write(write) for write in writes)
         except BaseException:
             self._overlay, self._revision = overlay, revision
+            self._collecting.clear()
             del self.events[events:]
             raise
 
@@ -99,9 +111,9 @@ class Transaction:
             case UpdateStatus(key, status, resource_version, uid):
                 before = self._expected(key, resource_version, uid)
                 return self._update(before, replace(before, status=status))
-            case Delete(key, resource_version, uid):
-                self._delete(self._expected(key, resource_version, uid))
-                return None
+            case Delete(key, resource_version, uid, propagation):
+                self._delete(self._expected(key, resource_version, uid), propagation)
+                return self.get(key)
             case Mutate(key, change):
                 return self._mutate(key, change)
 
@@ -110,8 +122,8 @@ class Transaction:
         after = change(before)
         if after is None:
             if before is not None:
-                self._delete(before)
-            return None
+                self._delete(before, "Background")
+            return self.get(key)
         assert after.key == key, f"a change of {key} made {after.key}"
         return self._create(after) if before is None else self._update(before, after)
 
@@ -132,45 +144,123 @@ class Transaction:
             resource_version=self._next(),
             generation=1,
             creation_timestamp=rfc3339(self._now()),
+            deletion_timestamp="",
         )
-        return self._made("ADDED", replace(obj, meta=meta))
+        return self._made("ADDED", replace(obj, meta=meta), None)
 
-    def _update(self, before: Object, after: Object) -> Object:
+    def _update(self, before: Object, after: Object) -> Object | None:
         changed_spec = not _same_spec(before.spec, after.spec)
         if not changed_spec and _rest(before) == _rest(after):
             return before
+        if before.meta.deletion_timestamp and not after.meta.finalizers:
+            self._remove(before)
+            return None
         meta = replace(
             before.meta,
             labels=after.meta.labels,
             annotations=after.meta.annotations,
             owner_references=after.meta.owner_references,
+            finalizers=after.meta.finalizers,
+            managed_fields=after.meta.managed_fields,
             generation=before.meta.generation + changed_spec,
             resource_version=self._next(),
         )
-        return self._made("MODIFIED", replace(after, meta=meta))
+        return self._made("MODIFIED", replace(after, meta=meta), before)
 
-    def _delete(self, obj: Object) -> None:
+    def _delete(self, obj: Object, propagation: Propagation) -> None:
+        """Removes an object, or marks it when something must happen before."""
+        if obj.meta.deletion_timestamp:
+            return
+        finalizers = tuple(word for word in obj.meta.finalizers if word != FOREGROUND)
+        dependents = self._dependents(obj)
+        inside = obj.key.kind == "Namespace" and any(one.meta.finalizers for one in dependents)
+        if dependents and (propagation == "Foreground" or inside):
+            self._mark(obj, (*finalizers, FOREGROUND))
+            self._collecting.add(obj.key)
+            self._collect(obj, propagation)
+            self._collecting.discard(obj.key)
+            self._settle(obj.key)
+            return
+        if propagation == "Orphan":
+            for dependent in dependents:
+                self._disown(dependent, {obj.meta.uid})
+        if finalizers:
+            self._mark(obj, finalizers)
+        else:
+            self._remove(obj)
+
+    def _mark(self, obj: Object, finalizers: tuple[str, ...]) -> None:
+        meta = replace(
+            obj.meta,
+            finalizers=finalizers,
+            deletion_timestamp=rfc3339(self._now()),
+            generation=obj.meta.generation + 1,
+            resource_version=self._next(),
+        )
+        self._made("MODIFIED", replace(obj, meta=meta), obj)
+
+    def _remove(self, obj: Object) -> None:
+        """Takes an object away, and then what only it owned; who waited for it goes on."""
         gone = replace(obj, meta=replace(obj.meta, resource_version=self._next()))
         self._overlay[obj.key] = None
-        self.events.append(Event("DELETED", gone, gone.meta.resource_version))
-        for key in sorted(self._dependents(obj)):
-            # owners in a ring, or a namespace and an owner in it: it may be gone by now
-            if (dependent := self.get(key)) is not None:
-                self._delete(dependent)
+        self.events.append(Event("DELETED", gone, gone.meta.resource_version, obj))
+        self._collect(obj, "Background")
+        waiting = [key for uid in owners(obj) if (key := self._by_uid(uid)) is not None]
+        if obj.key.namespace:
+            waiting.append(Key("Namespace", "", obj.key.namespace))
+        for key in waiting:
+            self._settle(key)
 
-    def _dependents(self, obj: Object) -> set[Key]:
-        uid, laid = obj.meta.uid, self._overlay.items()
-        keys = set(self._state.owned.get(uid, ()))
-        keys |= {key for key, dependent in laid if dependent and uid in _owners(dependent)}
+    def _collect(self, owner: Object, propagation: Propagation) -> None:
+        """Deletes what an object owns, unless something else owns it, too."""
+        for dependent in self._dependents(owner):
+            # owners in a ring, or a namespace and an owner in it: it may be gone by now
+            present = self.get(dependent.key)
+            if present is None or present.meta.uid != dependent.meta.uid:
+                continue
+            inside = owner.key.kind == "Namespace" and dependent.key.namespace == owner.key.name
+            others = [uid for uid in owners(dependent) if uid != owner.meta.uid and self._by_uid(uid)]
+            if others and not inside:
+                self._disown(present, {uid for uid in owners(present) if uid not in others})
+            else:
+                self._delete(present, propagation)
+
+    def _disown(self, obj: Object, uids: set[str]) -> None:
+        kept = tuple(one for one in obj.meta.owner_references if one.get("uid") not in uids)
+        self._update(obj, replace(obj, meta=replace(obj.meta, owner_references=kept)))
+
+    def _settle(self, key: Key) -> None:
+        """Lets an object go that waited for what it owned, when nothing of that is left."""
+        obj = self.get(key) if key not in self._collecting else None
+        if obj is None or not obj.meta.deletion_timestamp or FOREGROUND not in obj.meta.finalizers:
+            return
+        if any(_blocks(dependent, obj) for dependent in self._dependents(obj)):
+            return
+        rest = tuple(word for word in obj.meta.finalizers if word != FOREGROUND)
+        self._update(obj, replace(obj, meta=replace(obj.meta, finalizers=rest)))
+
+    def _dependents(self, obj: Object) -> list[Object]:
+        uid = obj.meta.uid
+        keys = self._state.owned.get(uid, set()) | self._laid.get(uid, set())
         if obj.key.kind == "Namespace":
             inside = obj.key.name
-            keys |= {key for key in self._state.objects if key.namespace == inside}
-            keys |= {key for key, dependent in laid if dependent and key.namespace == inside}
-        return keys
+            keys = keys | self._state.by_namespace.get(inside, set()) | self._laid.get(inside, set())
+        found = [self.get(key) for key in sorted(keys)]
+        return [one for one in found if one is not None and _belongs(one, obj)]
 
-    def _made(self, change: Literal["ADDED", "MODIFIED"], obj: Object) -> Object:
+    def _by_uid(self, uid: str) -> Key | None:
+        """Where the object with this uid stands, None when there is none."""
+        key = self._state.by_uid.get(uid)
+        if key is not None and (found := self.get(key)) is not None and found.meta.uid == uid:
+            return key
+        laid = (self.get(key) for key in self._laid.get(uid, ()))
+        return next((obj.key for obj in laid if obj is not None and obj.meta.uid == uid), None)
+
+    def _made(self, change: Literal["ADDED", "MODIFIED"], obj: Object, before: Object | None) -> Object:
         self._overlay[obj.key] = obj
-        self.events.append(Event(change, obj, obj.meta.resource_version))
+        for name in (obj.meta.uid, obj.key.namespace, *owners(obj)):
+            self._laid.setdefault(name, set()).add(obj.key)
+        self.events.append(Event(change, obj, obj.meta.resource_version, before))
         return obj
 
     def _next(self) -> int:
@@ -178,19 +268,43 @@ class Transaction:
         return self._revision
 
 
-def _owners(obj: Object) -> list[str]:
+def owners(obj: Object) -> list[str]:
+    """The uids of an object's owners."""
     return [str(reference.get("uid", "")) for reference in obj.meta.owner_references]
 
 
+def _belongs(dependent: Object, owner: Object) -> bool:
+    if owner.meta.uid in owners(dependent):
+        return True
+    return owner.key.kind == "Namespace" and dependent.key.namespace == owner.key.name
+
+
+def _blocks(dependent: Object, owner: Object) -> bool:
+    """Whether the owner's deletion waits for this one."""
+    if owner.key.kind == "Namespace" and dependent.key.namespace == owner.key.name:
+        return True
+    return any(
+        one.get("uid") == owner.meta.uid and one.get("blockOwnerDeletion")
+        for one in dependent.meta.owner_references
+    )
+
+
 def _rest(obj: Object) -> tuple[object, ...]:
+    meta = obj.meta
     return (
-        dict(obj.meta.labels),
-        dict(obj.meta.annotations),
-        tuple(dict(reference) for reference in obj.meta.owner_references),
+        dict(meta.labels),
+        dict(meta.annotations),
+        tuple(map(dict, meta.owner_references)),
+        meta.finalizers,
+        tuple(map(dict, meta.managed_fields)),
         dict(obj.status),
     )
 
 
 def _same_spec(one: Model, other: Model) -> bool:
     # as written, not as meant: a default that someone wrote out must come back from the store
-    return one is other or json.dumps(encode_spec(one)) == json.dumps(encode_spec(other))
+    return one is other or _written(one) == _written(other)
+
+
+def _written(spec: Model) -> str:
+    return spec.model_dump_json(by_alias=True, exclude_unset=True)
