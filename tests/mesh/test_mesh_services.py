@@ -1,7 +1,5 @@
 """Services and ServiceEntries -> one registry by host."""
 
-import pytest
-
 from isthmus.mesh import services
 from isthmus.mesh.model import Port, Protocol, Resolution, Service
 from makers import World, service
@@ -25,28 +23,6 @@ def _service(world: World, host: str) -> Service:
     return found
 
 
-@pytest.mark.parametrize(
-    ("words", "protocol"),
-    [
-        (("http", "tcp-x"), Protocol.HTTP),
-        ((None, "http"), Protocol.HTTP),
-        ((None, "http-web"), Protocol.HTTP),
-        ((None, "http2-web"), Protocol.HTTP2),
-        ((None, "grpc-web"), Protocol.HTTP),
-        ((None, "grpc-x"), Protocol.GRPC),
-        (("kubernetes.io/h2c", ""), Protocol.HTTP2),
-        (("GRPC",), Protocol.GRPC),
-        (("HTTPS",), Protocol.TLS),
-        ((None, "mysql"), Protocol.TCP),
-        ((None, "web"), Protocol.TCP),
-        ((None, ""), Protocol.TCP),
-        ((), Protocol.TCP),
-    ],
-)
-def test_the_protocol_of_a_port(words: tuple[str | None, ...], protocol: Protocol) -> None:
-    assert services.protocol_of(*words) is protocol
-
-
 def test_a_kubernetes_service() -> None:
     world = World().apply(
         """
@@ -66,7 +42,7 @@ spec:
     assert found.vips == ("240.240.0.5", "2001:2::5")
     assert found.export_to == (".", "other")
     assert found.ports == (
-        Port(3306, "mysql", Protocol.TCP, 3307),
+        Port(3306, "mysql", Protocol.MYSQL, 3307),
         Port(80, "web", Protocol.HTTP, "http"),
         Port(53, "dns", Protocol.UDP, 53),
     )
@@ -77,7 +53,7 @@ def test_a_headless_service_has_no_virtual_address() -> None:
     world = World().apply(service("db", vip="None"))
     found = _service(world, "db.bookinfo.svc.cluster.local")
     assert found.headless
-    assert found.vips == ()
+    assert (found.vips, found.resolution) == ((), Resolution.NONE)
 
 
 def test_a_service_entry_takes_the_allocated_addresses() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from isthmus.api.meta import Key
-from isthmus.mesh import workloads
+from isthmus.mesh import endpoints, workloads
 from isthmus.mesh.model import Endpoint, InboundPort, Protocol
 from makers import World, service, workload
 
@@ -12,7 +12,7 @@ DB = Key("WorkloadEntry", "bookinfo", "db-1")
 
 
 def _endpoints(world: World, host: str = HOST, port: int = 3306, **subset: str) -> tuple[Endpoint, ...]:
-    return world.engine(workloads.endpoints, host, port, tuple(sorted(subset.items())))
+    return world.engine(endpoints.endpoints, host, port, tuple(sorted(subset.items())))
 
 
 def _service_with(target: str) -> str:
@@ -85,7 +85,7 @@ spec:
 """,
     )
     assert [e.mtls for e in _endpoints(world)] == [False]
-    assert world.engine(workloads.identities, HOST, 3306, ()) == ()
+    assert world.engine(endpoints.identities, HOST, 3306, ()) == ()
 
 
 def test_inbound_ports_are_what_services_ask_for_and_what_the_workload_names() -> None:
@@ -95,7 +95,7 @@ def test_inbound_ports_are_what_services_ask_for_and_what_the_workload_names() -
         workload("db-1", "10.0.0.1", ports="sql: 3307, http-stats: 9104"),
     )
     assert world.engine(workloads.inbound_ports, DB) == (
-        InboundPort(3307, Protocol.TCP, (Key("Service", "bookinfo", "db"), DB)),
+        InboundPort(3307, Protocol.MYSQL, (Key("Service", "bookinfo", "db"), DB)),
         InboundPort(9104, Protocol.HTTP, (DB,)),
     )
 

@@ -1,8 +1,8 @@
 """Endpoints and their health -> ClusterLoadAssignment. A change of health changes nothing else."""
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable
 
+from envoy.config.core.v3 import address_pb2 as address_v3
 from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.core.v3 import health_check_pb2 as health_check_v3
 from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_v3
@@ -13,53 +13,70 @@ from isthmus.engine import Reader
 from isthmus.envoy import naming
 from isthmus.envoy.message import address, resource
 from isthmus.envoy.resource import ENDPOINTS, Resource
-from isthmus.mesh import services, workloads
-from isthmus.mesh.model import Endpoint, Labels
+from isthmus.envoy.targets import Target
+from isthmus.mesh import destinations, endpoints, localities, services, workloads, world
+from isthmus.mesh.localities import Group
+from isthmus.mesh.model import Endpoint
 
 _TLS_MATCH = "envoy.transport_socket_match"
 
 
-def assignment(q: Reader, host: str, port: int, subset: str, labels: Labels) -> Resource:
-    """The endpoints of a host's port, or of the subset with these labels."""
-    found = q(workloads.endpoints, host, port, labels)
-    health = [e.workload is None or q(workloads.healthy, e.workload) for e in found]
-    name = naming.outbound(host, port, subset)
-    message = load_assignment(name, list(zip(found, health, strict=True)))
-    sources = (*q(services.claims_of, host)[:1], *(e.workload for e in found if e.workload))
-    return resource(ENDPOINTS, name, message, sources)
+def assignment(q: Reader, target: Target) -> Resource:
+    """The endpoints of a target."""
+    name = naming.outbound(target.host, target.port, target.subset)
+    found = q(members, target)
+    sources = [endpoint.workload for group in found for endpoint, _ in group.members if endpoint.workload]
+    message = load_assignment(name, found)
+    return resource(ENDPOINTS, name, message, (*target.sources[:1], *sources))
 
 
-def load_assignment(
-    name: str, members: Iterable[tuple[Endpoint, bool]]
-) -> assignment_v3.ClusterLoadAssignment:
-    """Endpoints with their health, by locality."""
-    ordered = sorted(members, key=lambda member: (member[0].locality, _identity(member[0])))
+def members(q: Reader, target: Target) -> tuple[Group, ...]:
+    """The endpoints of a target with their health, by place, in the order in which callers use them."""
+    service = q(services.merged, target.host, target.sources)
+    chosen = q(destinations.subset, target.rules, target.subset)
+    if service is None or chosen is None:
+        return ()
+    policy = q(destinations.policy, target.rules, target.subset, target.port)
+    found = q(endpoints.endpoints, target.host, target.port, chosen.labels, target.sources)
+    if service.node_local:
+        # callers on VMs are on no node of a cluster, and neither are VMs
+        found = tuple(e for e in found if not e.node)
+    health = [(e, e.ready and _is_well(q, e.workload)) for e in endpoints.unique(found)]
+    outliers = policy.outlier_detection
+    if outliers and outliers.min_health_percent > 0:
+        # with a panic threshold Envoy would send requests to endpoints that are known to be down
+        health = [(e, well) for e, well in health if well]
+    spread = localities.spread(policy, service, q(world.settings).locality)
+    place = target.place
+    labels = endpoints.topology(place.labels, place.locality, "", "") if spread.depends_on_labels else ()
+    return localities.arranged(localities.groups(health), spread, place.locality, labels)
+
+
+def _is_well(q: Reader, workload: Key | None) -> bool:
+    return workload is None or workload.kind != workloads.KIND or q(workloads.healthy, workload)
+
+
+def load_assignment(name: str, found: Iterable[Group]) -> assignment_v3.ClusterLoadAssignment:
+    """Groups of endpoints as Envoy reads them."""
     return assignment_v3.ClusterLoadAssignment(
-        cluster_name=name,
-        endpoints=[
-            _locality(place, list(found)) for place, found in groupby(ordered, lambda m: m[0].locality)
-        ],
+        cluster_name=name, endpoints=[_locality(group) for group in found]
     )
 
 
-def _identity(endpoint: Endpoint) -> tuple[str, int, Key]:
-    return endpoint.address, endpoint.port, endpoint.workload or Key("", "", "")
-
-
-def _locality(place: str, members: Sequence[tuple[Endpoint, bool]]) -> endpoint_v3.LocalityLbEndpoints:
-    # one address twice is one endpoint: Envoy would refuse neither, but count it twice
-    unique = {(endpoint.address, endpoint.port): (endpoint, health) for endpoint, health in members}
-    region, zone, sub_zone = (*place.split("/", 2), "", "", "")[:3]
+def _locality(group: Group) -> endpoint_v3.LocalityLbEndpoints:
+    region, zone, sub_zone = (*group.place.split("/", 2), "", "", "")[:3]
+    place = base_v3.Locality(region=region, zone=zone, sub_zone=sub_zone) if group.place else None
     return endpoint_v3.LocalityLbEndpoints(
-        locality=base_v3.Locality(region=region, zone=zone, sub_zone=sub_zone) if place else None,
-        load_balancing_weight={"value": sum(endpoint.weight for endpoint, _ in unique.values())},
-        lb_endpoints=[_lb_endpoint(endpoint, health) for endpoint, health in unique.values()],
+        locality=place,
+        priority=group.priority,
+        load_balancing_weight={"value": group.weight},
+        lb_endpoints=[_lb_endpoint(endpoint, health) for endpoint, health in group.members],
     )
 
 
 def _lb_endpoint(endpoint: Endpoint, healthy: bool) -> endpoint_v3.LbEndpoint:
     message = endpoint_v3.LbEndpoint(
-        endpoint=endpoint_v3.Endpoint(address=address(endpoint.address, endpoint.port)),
+        endpoint=endpoint_v3.Endpoint(address=_address(endpoint)),
         health_status=health_check_v3.HEALTHY if healthy else health_check_v3.UNHEALTHY,
         load_balancing_weight={"value": endpoint.weight},
     )
@@ -69,3 +86,9 @@ def _lb_endpoint(endpoint: Endpoint, healthy: bool) -> endpoint_v3.LbEndpoint:
         workload = f"{endpoint.workload.name};{endpoint.workload.namespace}"
         message.metadata.filter_metadata["istio"].update({"workload": workload})
     return message
+
+
+def _address(endpoint: Endpoint) -> address_v3.Address:
+    if endpoint.port == 0:
+        return address_v3.Address(pipe={"path": endpoint.address})
+    return address(endpoint.address, endpoint.port)

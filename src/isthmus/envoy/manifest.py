@@ -8,11 +8,10 @@ that obey the same rules; only inbound is made for each workload.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import clusters, endpoints, inbound, listeners, routes
+from isthmus.envoy import inbound, listeners, local_clusters, outbound, routes
 from isthmus.envoy.host import host_config
 from isthmus.envoy.resource import (
     CLUSTER,
@@ -23,11 +22,10 @@ from isthmus.envoy.resource import (
     Manifest,
     ProxyId,
     Resource,
-    content_version,
 )
-from isthmus.mesh import destinations, routing, services, workloads
+from isthmus.mesh import routing, workloads
 from isthmus.mesh import scope as scopes
-from isthmus.mesh.model import Labels, Protocol, Scope
+from isthmus.mesh.model import Scope
 
 _WORKLOAD_KIND = "WorkloadEntry"
 
@@ -39,9 +37,9 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
         return {}
     workload = Key(_WORKLOAD_KIND, proxy.namespace, proxy.workload)
     if type_url == CLUSTER:
-        return {**q(outbound_clusters, scope), **q(inbound_clusters, workload)}
+        return {**q(outbound.outbound_clusters, scope), **q(inbound_clusters, workload)}
     if type_url == ENDPOINTS:
-        return q(outbound_endpoints, scope)
+        return q(outbound.outbound_endpoints, scope)
     if type_url == LISTENER:
         return {**q(outbound_listeners, scope), **_by_name(q(inbound.virtual_inbound, workload))}
     if type_url == ROUTES:
@@ -56,57 +54,6 @@ def scope_of(q: Reader, proxy: ProxyId) -> Scope | None:
     return q(scopes.scope_of, Key(_WORKLOAD_KIND, proxy.namespace, proxy.workload))
 
 
-ClusterArguments = tuple[str, int, str, tuple[Key, ...]]
-
-
-def outbound_clusters(q: Reader, scope: Scope) -> Mapping[str, Resource]:
-    """The clusters of everything that a scope can call."""
-    found = (q(clusters.cluster, *arguments) for arguments in q(cluster_arguments, scope))
-    return _by_name(*q(clusters.fixed_clusters), *(made for made in found if made))
-
-
-def outbound_endpoints(q: Reader, scope: Scope) -> Mapping[str, Resource]:
-    """The endpoints of those clusters that do not find them by themselves."""
-    found = (q(cluster_endpoints, *arguments) for arguments in q(cluster_arguments, scope))
-    return _by_name(*(made for made in found if made))
-
-
-def cluster_arguments(q: Reader, scope: Scope) -> tuple[ClusterArguments, ...]:
-    """What each cluster of a scope is made from: host, port, subset, and the rules that callers obey."""
-    found: list[ClusterArguments] = []
-    for host in q(scopes.visible_hosts, scope):
-        rules = q(destinations.rules_for, scope.namespace, host)
-        names = ("", *(subset.name for subset in q(destinations.subsets, rules)))
-        found += ((host, port, name, rules) for port in q(ports_of, host) for name in names)
-    return tuple(found)
-
-
-def ports_of(q: Reader, host: str) -> tuple[int, ...]:
-    """The numbers of a host's ports, UDP left out."""
-    service = q(services.service, host)
-    return tuple(p.number for p in service.ports if p.protocol is not Protocol.UDP) if service else ()
-
-
-def cluster_endpoints(
-    q: Reader, host: str, port: int, subset: str, rules: tuple[Key, ...]
-) -> Resource | None:
-    """The endpoints of one cluster, in a version that covers the cluster's.
-
-    Envoy warms a changed cluster until it gets the endpoints again and does not ask for them, so a changed
-    cluster must make them be sent again.
-    """
-    cluster = q(clusters.cluster, host, port, subset, rules)
-    if cluster is None or not q(clusters.sends_endpoints, host, port, subset, rules):
-        return None
-    assignment = q(endpoints.assignment, host, port, subset, q(_labels, rules, subset))
-    version = content_version(assignment.body, cluster.version.encode())
-    return replace(assignment, version=version)
-
-
-def _labels(q: Reader, rules: tuple[Key, ...], subset: str) -> Labels:
-    return next((s.labels for s in q(destinations.subsets, rules) if s.name == subset), ())
-
-
 def outbound_listeners(q: Reader, scope: Scope) -> Mapping[str, Resource]:
     """The listeners that take what a scope's programs send out."""
     http = (q(listeners.http_listener, scope, port) for port in q(routes.http_ports, scope))
@@ -119,13 +66,13 @@ def outbound_listeners(q: Reader, scope: Scope) -> Mapping[str, Resource]:
 
 def outbound_routes(q: Reader, scope: Scope) -> Mapping[str, Resource]:
     """The route configurations that a scope's HTTP listeners ask for."""
-    return _by_name(*(q(routes.routes, scope, port) for port in q(routes.http_ports, scope)))
+    return _by_name(*(q(routes.routes, scope, str(port)) for port in q(routes.http_ports, scope)))
 
 
 def inbound_clusters(q: Reader, workload: Key) -> Mapping[str, Resource]:
     """The clusters of a workload's own ports."""
     ports = q(workloads.inbound_ports, workload)
-    found = (q(clusters.inbound_cluster, port.number, port.protocol) for port in ports)
+    found = (q(local_clusters.inbound_cluster, port.number, port.protocol) for port in ports)
     return _by_name(*found)
 
 

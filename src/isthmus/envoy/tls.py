@@ -5,10 +5,14 @@ it is told), a client wants one of the identities that it is told, and there is 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.core.v3 import config_source_pb2 as config_source_v3
 from envoy.config.core.v3 import grpc_service_pb2 as grpc_service_v3
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import (
+    upstream_proxy_protocol_pb2 as proxy_protocol_v3,
+)
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as raw_buffer_v3
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common_v3
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2 as tls_secret_v3
@@ -34,6 +38,26 @@ _CIPHERS = (
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
 _FIRST_SECRET_TIMEOUT_S = 5.0
+_SAN_TYPES = (
+    tls_common_v3.SubjectAltNameMatcher.DNS,
+    tls_common_v3.SubjectAltNameMatcher.URI,
+    tls_common_v3.SubjectAltNameMatcher.IP_ADDRESS,
+    tls_common_v3.SubjectAltNameMatcher.EMAIL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origination:
+    """TLS to a server outside: names of secrets (of the agent's SDS), and whom to expect.
+
+    Without `certificate` the client shows none; without `roots` any server is believed.
+    """
+
+    sni: str
+    names: tuple[str, ...]
+    certificate: str
+    roots: str
+    revoked: str = ""
 
 
 def exactly(identity: str) -> string_v3.StringMatcher:
@@ -67,6 +91,45 @@ def plaintext() -> base_v3.TransportSocket:
     """No TLS."""
     return base_v3.TransportSocket(
         name="envoy.transport_sockets.raw_buffer", typed_config=packed(raw_buffer_v3.RawBuffer())
+    )
+
+
+def originated(said: Origination, alpn: Iterable[str] = ()) -> base_v3.TransportSocket:
+    """TLS that is not the mesh's, as a client: to servers outside, with certificates of one's own or none."""
+    common = tls_v3.CommonTlsContext(
+        tls_params=tls_common_v3.TlsParameters(
+            tls_minimum_protocol_version=tls_common_v3.TlsParameters.TLSv1_2,
+            tls_maximum_protocol_version=tls_common_v3.TlsParameters.TLSv1_3,
+        ),
+        alpn_protocols=alpn,
+    )
+    if said.certificate:
+        common.tls_certificate_sds_secret_configs.append(_secret(said.certificate))
+    if said.roots:
+        validation = common.combined_validation_context
+        validation.validation_context_sds_secret_config.CopyFrom(_secret(said.roots))
+        validation.default_validation_context.SetInParent()
+        for name in said.names:
+            # a name in a certificate may be of any type; Istio asks for none in particular
+            for san_type in _SAN_TYPES:
+                validation.default_validation_context.match_typed_subject_alt_names.add(
+                    san_type=san_type, matcher=exactly(name)
+                )
+        if said.revoked:
+            validation.default_validation_context.crl.filename = said.revoked
+    else:
+        common.validation_context.SetInParent()
+    context = tls_v3.UpstreamTlsContext(common_tls_context=common, sni=said.sni)
+    return base_v3.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def with_proxy_protocol(inner: base_v3.TransportSocket, version: int) -> base_v3.TransportSocket:
+    """The socket, with the caller's address sent in front of everything."""
+    outer = proxy_protocol_v3.ProxyProtocolUpstreamTransport(
+        config={"version": version}, transport_socket=inner
+    )
+    return base_v3.TransportSocket(
+        name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=packed(outer)
     )
 
 

@@ -28,15 +28,17 @@ class PeerRule:
 
 def server_mtls(q: Reader, workload: Key) -> ServerMtls:
     """What the proxy of a workload takes."""
+    return q(mtls_of, workload.namespace, q(proxies.labels, workload))
+
+
+def mtls_of(q: Reader, namespace: str, labels: Labels) -> ServerMtls:
+    """What a proxy in front of a workload with these labels takes."""
     root = q(world.settings).root_namespace
-    labels = q(proxies.labels, workload)
-    own = next(
-        (r for r in q(peer_rules, workload.namespace) if r.selector and has_labels(labels, r.selector)), None
-    )
+    own = next((r for r in q(peer_rules, namespace) if r.selector and has_labels(labels, r.selector)), None)
     wide = [
         rule
-        for namespace in dict.fromkeys((workload.namespace, root))
-        if (rule := next((r for r in q(peer_rules, namespace) if not r.selector), None))
+        for place in dict.fromkeys((namespace, root))
+        if (rule := next((r for r in q(peer_rules, place) if not r.selector), None))
     ]
     chain = ([own] if own else []) + wide
     mode = next((rule.mode for rule in chain if rule.mode), MtlsMode.PERMISSIVE)

@@ -49,7 +49,7 @@ def proxy(q: Reader, key: Key) -> Proxy | None:
     return Proxy(
         namespace=key.namespace,
         addresses=(spec.address,) if spec.address else (),
-        labels=labels_of(fact.labels, spec.labels),
+        labels=labels_of(spec.labels, fact.labels),
         ports=tuple(sorted(spec.ports.items())),
         service_account=spec.service_account,
         network=spec.network,

@@ -1,44 +1,45 @@
-"""WorkloadEntries -> members of services, inbound ports of a workload, health.
+"""WorkloadEntries and Pods -> who is selected by services, whether they are healthy, what they serve.
 
-    labels --by_label--> selected by a service --endpoints--> addresses and ports    health is asked apart
-    services that select a workload + its own `ports` --inbound_ports--> what its proxy must take
+    labels --by_label--> selected by a service
+    services that select a proxy's workload, or name its address --targets--> ports that its proxy must take
 
 The index holds only labels that some selector asks for: a change of any other label stops there.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from isthmus.api.meta import Key
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.engine import Reader
 from isthmus.identity.spiffe import SpiffeId
-from isthmus.mesh import proxies, services, world
+from isthmus.mesh import pods, protocols, proxies, services, world
+from isthmus.mesh.declared import locality_of
 from isthmus.mesh.model import (
     TLS_MODE_LABEL,
-    Endpoint,
     InboundPort,
-    InlineEndpoint,
     Labels,
-    MtlsMode,
     Port,
     Protocol,
-    Service,
     Workload,
     has_labels,
     labels_of,
 )
-from isthmus.mesh.policy import server_mtls
 
 KIND = "WorkloadEntry"
+PROBED_ANNOTATION = "proxy.istio.io/health-checks-enabled"
+_MEMBER_KINDS = (KIND, pods.KIND)
 
 
 def workload(q: Reader, key: Key) -> Workload | None:
-    """One WorkloadEntry as the mesh sees it."""
+    """One WorkloadEntry or Pod as the mesh sees it."""
+    if key.kind == pods.KIND:
+        return q(pods.pod, key)
     fact = world.fact(q, key)
     spec = world.spec(q, key, WorkloadEntrySpec)
     if fact is None or spec is None:
         return None
-    labels = labels_of(fact.labels, spec.labels)
+    labels = labels_of(spec.labels, fact.labels)
     return Workload(
         key=key,
         address=spec.address,
@@ -47,8 +48,9 @@ def workload(q: Reader, key: Key) -> Workload | None:
         service_account=spec.service_account,
         identity=identity(q, key.namespace, spec.service_account),
         mtls=speaks_mtls(labels, spec.service_account),
-        locality=spec.locality,
+        locality=locality_of(spec.locality, dict(labels)),
         weight=spec.weight or 1,
+        network=spec.network or dict(labels).get(pods.NETWORK_LABEL, ""),
     )
 
 
@@ -72,9 +74,19 @@ def speaks_mtls(labels: Labels, service_account: str) -> bool:
 
 
 def healthy(q: Reader, key: Key) -> bool:
-    """Whether the workload takes traffic: it does until its condition `Healthy` is False."""
+    """Whether the workload takes traffic: as its condition `Healthy` says.
+
+    Without the condition it does, unless it is probed: then it must have passed once.
+    """
     conditions = world.status(q, key).get("conditions", ())
-    return not any(c.get("type") == "Healthy" and c.get("status") == "False" for c in conditions)
+    said = next((c.get("status") for c in conditions if c.get("type") == "Healthy"), None)
+    return said != "False" if said is not None else not q(is_probed, key)
+
+
+def is_probed(q: Reader, key: Key) -> bool:
+    """Whether the health of a workload is looked after."""
+    fact = world.fact(q, key)
+    return fact is not None and fact.annotations.get(PROBED_ANNOTATION, "").lower() in {"1", "t", "true"}
 
 
 def workload_labels(q: Reader, key: Key) -> Labels:
@@ -107,15 +119,19 @@ def by_label(q: Reader, namespace: str) -> Mapping[tuple[str, str], tuple[Key, .
     """The workloads that carry each label which some selector of the namespace asks for."""
     wanted = {label for _, selector in q(selectors, namespace) for label in selector}
     found: dict[tuple[str, str], list[Key]] = {}
-    for key in world.keys(q, KIND, namespace):
-        for label in q(workload_labels, key):
-            if label in wanted:
-                found.setdefault(label, []).append(key)
+    for kind in _MEMBER_KINDS:
+        for key in world.keys(q, kind, namespace):
+            for label in q(workload_labels, key):
+                if label in wanted:
+                    found.setdefault(label, []).append(key)
     return {label: tuple(keys) for label, keys in sorted(found.items())}
 
 
 def selected(q: Reader, namespace: str, selector: Labels) -> tuple[Key, ...]:
-    """The workloads that have all labels of the selector, by name; an empty selector selects none."""
+    """The workloads with all labels of the selector: WorkloadEntries by name, then Pods by name.
+
+    An empty selector selects none.
+    """
     if not selector:
         return ()
     index = q(by_label, namespace)
@@ -123,97 +139,128 @@ def selected(q: Reader, namespace: str, selector: Labels) -> tuple[Key, ...]:
     return tuple(key for key in first if all(key in other for other in others))
 
 
-# members of a service
+def target(port: Port, ports: Mapping[str, int], *, pod: bool = False) -> int | None:
+    """The workload's port behind a service port: its own port of that name, else the service's target.
 
-
-def endpoints(q: Reader, host: str, port_number: int, subset: Labels) -> tuple[Endpoint, ...]:
-    """Where a service port can be reached, healthy or not; `subset` narrows by labels."""
-    service = q(services.service, host)
-    port = service.port(port_number) if service else None
-    if service is None or port is None:
-        return ()
-    found = [
-        q(_member, key, port, service.external) for key in q(selected, service.namespace, service.selector)
-    ]
-    found += [_inline_member(q, service, port, endpoint) for endpoint in service.inline]
-    return tuple(e for e in found if e is not None and has_labels(e.labels, subset))
-
-
-def identities(q: Reader, host: str, port_number: int, subset: Labels) -> tuple[str, ...]:
-    """Who may answer for a service port over mTLS, sorted: the identities of its endpoints."""
-    found = {e.identity for e in q(endpoints, host, port_number, subset) if e.mtls and e.identity}
-    return tuple(sorted(found))
-
-
-def _member(q: Reader, key: Key, port: Port, external: bool) -> Endpoint | None:
-    found = q(workload, key)
-    number = target(port, dict(found.ports)) if found else None
-    if found is None or number is None or not found.address:
-        return None
-    open_text = external or q(server_mtls, key).at(number) is MtlsMode.DISABLE
-    return Endpoint(
-        address=found.address,
-        port=number,
-        labels=found.labels,
-        identity=found.identity,
-        mtls=found.mtls and bool(found.identity) and not open_text,
-        locality=found.locality,
-        weight=found.weight,
-        workload=key,
-    )
-
-
-def _inline_member(q: Reader, service: Service, port: Port, endpoint: InlineEndpoint) -> Endpoint | None:
-    number = target(port, dict(endpoint.ports))
-    if number is None or not endpoint.address:
-        return None
-    name = identity(q, service.namespace, endpoint.service_account)
-    return Endpoint(
-        address=endpoint.address,
-        port=number,
-        labels=endpoint.labels,
-        identity=name,
-        mtls=bool(name) and speaks_mtls(endpoint.labels, name) and not service.external,
-        locality=endpoint.locality,
-        weight=endpoint.weight,
-        workload=None,
-    )
-
-
-def target(port: Port, ports: Mapping[str, int]) -> int | None:
-    """The workload's port behind a service port: its own port of that name, else the service's target."""
+    A Pod's named ports count only where the service asks for one by name.
+    """
     if isinstance(port.target, str):
-        return ports.get(port.target, ports.get(port.name))
-    return ports.get(port.name, port.target)
+        return ports.get(port.target, None if pod else ports.get(port.name))
+    return port.target if pod else ports.get(port.name, port.target)
 
 
 # what a workload serves
 
 
-def inbound_ports(q: Reader, key: Key) -> tuple[InboundPort, ...]:
-    """The ports on which a workload serves: targets of services that select it, and its own `ports`.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A port of a workload that a service leads to: the service's port, and the object that declares it."""
 
-    A service's word on the protocol counts more than the name in the workload's own map.
+    number: int
+    port: Port
+    source: Key
+
+
+def inbound_ports(q: Reader, key: Key) -> tuple[InboundPort, ...]:
+    """The ports on which a proxy's workload serves: targets of services, and its own `ports`.
+
+    The oldest service's word on the protocol counts, and any service's more than the workload's own names.
     """
     found = q(proxies.proxy, key)
     if found is None:
         return ()
     claims: dict[int, list[tuple[Protocol, Key]]] = {}
-    own = dict(found.ports)
-    for source in q(selecting, key):
-        for port in q(services.declared, source)[0].ports:
-            number = target(port, own)
-            if number is not None and port.protocol is not Protocol.UDP:
-                claims.setdefault(number, []).append((port.protocol, source))
+    for served in q(targets, key):
+        claims.setdefault(served.number, []).append((served.port.protocol, served.source))
     for name, number in found.ports:
-        claims.setdefault(number, []).append((services.protocol_of(name), key))
+        claims.setdefault(number, []).append((protocols.of_port(number, name), key))
     return tuple(
         InboundPort(number, claimed[0][0], tuple(sorted({source for _, source in claimed})))
         for number, claimed in sorted(claims.items())
     )
 
 
+def targets(q: Reader, key: Key) -> tuple[Target, ...]:
+    """The ports of a proxy's workload that services lead to, those of the oldest service first."""
+    found: list[Target] = []
+    for source in q(selecting, key):
+        ports = q(_serving_ports, source, key)
+        found += [Target(number, port, source) for port, number in ports if port.protocol is not Protocol.UDP]
+    return tuple(found)
+
+
 def selecting(q: Reader, key: Key) -> tuple[Key, ...]:
-    """The Services and ServiceEntries that select a workload."""
-    labels = q(proxies.labels, key)
-    return tuple(source for source, wanted in q(selectors, key.namespace) if has_labels(labels, wanted))
+    """The Services and ServiceEntries that lead to a proxy's workload, the oldest first."""
+    labels = q(_proxy_labels, key)
+    found = {source for source, wanted in q(selectors, key.namespace) if has_labels(labels, wanted)}
+    found.update(q(_naming, key))
+    return tuple(sorted(found, key=lambda source: (q(world.seniority, source), source.kind)))
+
+
+def _serving_ports(q: Reader, source: Key, key: Key) -> tuple[tuple[Port, int], ...]:
+    """The ports of a service with those of the proxy's workload behind them."""
+    proxy, behind = q(proxies.proxy, key), q(_pod_of, key)
+    service = q(services.declared, source)[0]
+    if proxy is None:
+        return ()
+    named = {inline.address: inline for inline in service.inline}
+    inline = next((named[address] for address in proxy.addresses if address in named), None)
+    found = []
+    for port in service.ports:
+        number = None
+        if inline:
+            number = target(port, dict(inline.ports))
+        elif service.selector and has_labels(q(_proxy_labels, key), service.selector):
+            own = dict(behind.ports) if behind else dict(proxy.ports)
+            number = target(port, own, pod=behind is not None)
+        elif source.kind == "Service":
+            listed = pods.known_endpoints(q, service, port.name) or ()
+            number = next((e.port for e in listed if e.address in proxy.addresses), None)
+        if number is not None:
+            found.append((port, number))
+    return tuple(found)
+
+
+def _naming(q: Reader, key: Key) -> tuple[Key, ...]:
+    """The objects that name the address of a proxy's workload."""
+    proxy = q(proxies.proxy, key)
+    by_address = q(_named_addresses, key.namespace)
+    return tuple(
+        source for address in (proxy.addresses if proxy else ()) for source in by_address.get(address, ())
+    )
+
+
+def _named_addresses(q: Reader, namespace: str) -> Mapping[str, tuple[Key, ...]]:
+    """The objects of a namespace that list endpoints themselves, by the addresses of these."""
+    found: dict[str, list[Key]] = {}
+    for kind in services.KINDS:
+        for key in world.keys(q, kind, namespace):
+            for address in q(_listed_addresses, key):
+                found.setdefault(address, []).append(key)
+    return {address: tuple(keys) for address, keys in sorted(found.items())}
+
+
+def _listed_addresses(q: Reader, key: Key) -> tuple[str, ...]:
+    declared = q(services.declared, key)
+    if not declared:
+        return ()
+    found = {inline.address for inline in declared[0].inline}
+    if key.kind == "Service" and not declared[0].selector:
+        for port in declared[0].ports:
+            found.update(e.address for e in pods.known_endpoints(q, declared[0], port.name) or ())
+    return tuple(sorted(found - {""}))
+
+
+def _pod_of(q: Reader, key: Key) -> Workload | None:
+    """The Pod that has the address of a proxy."""
+    proxy = q(proxies.proxy, key)
+    for address in proxy.addresses if proxy else ():
+        behind = q(pods.by_address, key.namespace).get(address)
+        if behind:
+            return q(pods.pod, behind)
+    return None
+
+
+def _proxy_labels(q: Reader, key: Key) -> Labels:
+    behind = q(_pod_of, key)
+    return labels_of(dict(behind.labels), dict(q(proxies.labels, key))) if behind else q(proxies.labels, key)

@@ -2,7 +2,8 @@
 
 ("fact", kind, ns, name)      what people wrote           ("names", kind, ns)    who is there
 ("status", kind, ns, name)    what configuration is       ("namespaces", kind)   and where
-                              made of: a ServiceEntry's addresses, a WorkloadEntry's conditions but ours
+                              made of: a ServiceEntry's addresses, a WorkloadEntry's conditions but ours,
+                              a Pod's addresses and phase
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -74,7 +75,18 @@ def _observed_conditions(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"conditions": conditions} if conditions else None
 
 
+def _pod_state(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    state = {name: status[name] for name in ("podIP", "podIPs", "phase") if status.get(name)}
+    ready = [
+        {"type": "Ready", "status": c.get("status")}
+        for c in status.get("conditions") or ()
+        if c.get("type") == "Ready"
+    ]
+    return {**state, "conditions": ready} if ready else state or None
+
+
 _STATUS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | None]] = {
     "ServiceEntry": _addresses,
     "WorkloadEntry": _observed_conditions,
+    "Pod": _pod_state,
 }
