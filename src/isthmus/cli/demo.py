@@ -20,7 +20,7 @@ def demo() -> None:
 @click.option("--check", is_flag=True, help="Unattended: assert everything, tear down, exit 0 or 1.")
 @click.option("--only", multiple=True, metavar="LETTER", help="With --check: only these assertions.")
 @click.option("--keep", is_flag=True, help="After a failure keep the lab until Ctrl-C, for a look around.")
-@click.option("--port", default=9080, show_default=True, help="The page's port on 127.0.0.1; 0 = any free one.")
+@click.option("--port", default=9080, show_default=True, help="The page's port on 127.0.0.1, if it is free.")
 @click.option("--name", default="bookinfo", show_default=True, help="The lab's name.")
 def bookinfo(check: bool, only: tuple[str, ...], keep: bool, port: int, name: str) -> None:
     """Bookinfo in the mesh, with its ratings in MySQL on a VM that joined with one command."""
