@@ -1,0 +1,68 @@
+"""How the parts of a kind's documents merge: maps by name, lists whole, by keys, or as sets.
+
+What nobody says is as in Kubernetes: maps merge by name, lists are replaced whole
+(https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one value merges, and what stands below it."""
+
+    merge: Literal["by name", "whole", "by keys", "as set"] = "by name"
+    keys: tuple[str, ...] = ()
+    """Fields that tell the elements of a list apart."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that an element may leave out, and what they are then."""
+    fields: Mapping[str, "Shape"] = field(default_factory=dict)
+    """Of a map, or of a list's elements."""
+
+
+def keyed(*keys: str, defaults: Mapping[str, Any] | None = None, **fields: Shape) -> Shape:
+    """A list whose elements are told apart by these fields."""
+    return Shape("by keys", keys, defaults or {}, fields)
+
+
+WHOLE = Shape("whole")
+SET = Shape("as set")
+ANY = Shape()
+
+_TCP = {"protocol": "TCP"}
+_CONTAINERS = keyed(
+    "name",
+    ports=keyed("containerPort", "protocol", defaults=_TCP),
+    env=keyed("name"),
+    volumeMounts=keyed("mountPath"),
+)
+_METADATA = Shape(fields={"finalizers": SET, "ownerReferences": keyed("uid")})
+_STATUS = Shape(fields={"conditions": keyed("type")})
+_BODIES: Mapping[str, Mapping[str, Shape]] = {
+    "Service": {
+        "spec": Shape(
+            fields={"ports": keyed("port", "protocol", defaults=_TCP), "selector": WHOLE, "clusterIPs": WHOLE}
+        )
+    },
+    "ServiceEntry": {"spec": Shape(fields={"ports": keyed("name")})},
+    "ServiceAccount": {"secrets": keyed("name"), "imagePullSecrets": WHOLE},
+    "Pod": {
+        "spec": Shape(
+            fields={
+                "containers": _CONTAINERS,
+                "initContainers": _CONTAINERS,
+                "volumes": keyed("name"),
+                "imagePullSecrets": keyed("name"),
+            }
+        )
+    },
+}
+
+
+@cache
+def shape_of(kind: str) -> Shape:
+    """How documents of a kind merge."""
+    return Shape(fields={"metadata": _METADATA, "status": _STATUS, **_BODIES.get(kind, {})})
