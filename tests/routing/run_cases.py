@@ -25,7 +25,7 @@ def main() -> int:
         name = " ".join(filter(None, (case["id"], case.get("case"), case.get("call_name"))))
         if given.k.lower() not in name.lower():
             continue
-        group = case["id"].split("/")[0]
+        group = case.get("area") or case["id"].split("/")[0]
         total[group] += 1
         try:
             verdict = judge(case)
