@@ -56,10 +56,7 @@ class ServicePort(Model):
 class ServiceSpec(Model):
     """Spec of a Service: a name and virtual addresses in front of the workloads that it selects."""
 
-    type: Annotated[
-        Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"],
-        Later("the name is not known in the mesh", values=("ExternalName",)),
-    ] = "ClusterIP"
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     """How the service is exposed; inside the mesh all of them but ExternalName have a virtual address."""
     cluster_ip: str = Field(default="", alias="clusterIP")
     """Virtual address, given by the server when left out; `None` makes the service headless."""
@@ -73,7 +70,7 @@ class ServiceSpec(Model):
     """The ports that the service exposes."""
     selector: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the workloads that traffic goes to; without it nothing is selected."""
-    external_name: Annotated[str, Later("the name is not known in the mesh")] = ""
+    external_name: str = ""
     """DNS name that a service of type ExternalName stands for."""
     session_affinity: Annotated[
         Literal["None", "ClientIP"], Later("endpoints are chosen by least requests", values=("ClientIP",))
@@ -95,15 +92,13 @@ class ServiceSpec(Model):
     """Kept for round trips with Kubernetes."""
     external_traffic_policy: Literal["Cluster", "Local"] | None = None
     """Kept for round trips with Kubernetes."""
-    internal_traffic_policy: Annotated[
-        Literal["Cluster", "Local"] | None, Later("all endpoints count", values=("Local",))
-    ] = None
+    internal_traffic_policy: Literal["Cluster", "Local"] | None = None
     """Whether callers use endpoints of their own node only."""
-    traffic_distribution: Annotated[str | None, Later("all localities count alike")] = None
+    traffic_distribution: str | None = None
     """Which endpoints are preferred: PreferSameZone, PreferSameNode, PreferClose."""
     health_check_node_port: int | None = None
     """Kept for round trips with Kubernetes."""
-    publish_not_ready_addresses: Annotated[bool, Later("failed workloads get no traffic")] = False
+    publish_not_ready_addresses: bool = False
     """Whether workloads that are not ready get traffic."""
 
 

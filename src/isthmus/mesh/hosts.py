@@ -9,8 +9,8 @@ T = TypeVar("T")
 def full(host: str, namespace: str, dns_domain: str) -> str:
     """The host that a name in a rule of `namespace` stands for: a name without a dot is a Service there."""
     host = host.lower().rstrip(".")
-    if "." in host or host.startswith("*"):
-        return host
+    if "." in host or ":" in host or host.startswith("*"):
+        return host  # an IPv6 address has no dots, and is no short name either
     return f"{host}.{namespace}.svc.{dns_domain}"
 
 
@@ -26,13 +26,9 @@ def most_specific(by_host: Mapping[str, T], host: str) -> T | None:
 
 def _patterns(host: str) -> Iterator[str]:
     yield host
-    labels = host.removeprefix("*.").split(".")
-    start = 0 if host.startswith("*") else 1
-    for cut in range(start, len(labels)):
-        pattern = "*." + ".".join(labels[cut:])
-        if pattern != host:
-            yield pattern
-    yield "*"
+    suffix = host.removeprefix("*")
+    for cut in range(1 if suffix != host else 0, len(suffix) + 1):
+        yield "*" + suffix[cut:]
 
 
 def short_forms(host: str, namespace: str, dns_domain: str) -> tuple[str, ...]:
@@ -52,4 +48,6 @@ def exported(export_to: tuple[str, ...], own: str, viewer: str) -> bool:
     """Whether an object of namespace `own` with this exportTo is seen from namespace `viewer`."""
     if not export_to or "*" in export_to:
         return True
+    if "~" in export_to:
+        return False
     return viewer in export_to or ("." in export_to and viewer == own)

@@ -20,7 +20,6 @@ from isthmus.api.networking.load_balancing import (
 from isthmus.api.shapes import Int32, LabelSelector, PortSelector, UInt32
 
 _ROUND_ROBIN = "endpoints are chosen by least requests"
-_ONE_LOCALITY = "all localities count alike"
 
 
 class LoadBalancerSettings(Model):
@@ -30,17 +29,17 @@ class LoadBalancerSettings(Model):
         Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"] | None
     ) = None
     """The algorithm; LEAST_REQUEST when left out, LEAST_CONN is its old name."""
-    consistent_hash: Annotated[ConsistentHashLB | None, Later(_ROUND_ROBIN)] = None
+    consistent_hash: ConsistentHashLB | None = None
     """Chooses by a hash of the request, so that equal requests meet the same endpoint."""
     backend_utilization: Annotated[BackendUtilization | None, Later(_ROUND_ROBIN)] = None
     """Chooses by the load that endpoints report."""
-    locality_lb_setting: Annotated[LocalityLoadBalancerSetting | None, Later(_ONE_LOCALITY)] = None
+    locality_lb_setting: LocalityLoadBalancerSetting | None = None
     """How traffic spreads over localities and where it goes when one fails."""
-    zone_aware_lb_setting: Annotated[ZoneAwareLoadBalancerSetting | None, Later(_ONE_LOCALITY)] = None
+    zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     """Lets Envoy keep traffic in the caller's zone as far as the zone's share of callers allows."""
-    warmup_duration_secs: Annotated[Duration | None, Later("new endpoints get their full share")] = None
+    warmup_duration_secs: Duration | None = None
     """Old way to spell `warmup.duration`."""
-    warmup: Annotated[WarmupConfiguration | None, Later("new endpoints get their full share")] = None
+    warmup: WarmupConfiguration | None = None
     """New endpoints get more traffic little by little."""
 
 
@@ -71,11 +70,11 @@ class TCPSettings(Model):
     """Most connections to the host; 2^32-1 when left out."""
     connect_timeout: Duration | None = None
     """Time limit for making a connection; 10s when left out."""
-    tcp_keepalive: Annotated[TcpKeepalive | None, Later("the operating system's values hold")] = None
+    tcp_keepalive: TcpKeepalive | None = None
     """TCP keep-alive of connections to the host."""
-    max_connection_duration: Annotated[Duration | None, Later("connections may last for ever")] = None
+    max_connection_duration: Duration | None = None
     """Longest life of a connection; no limit when left out."""
-    idle_timeout: Annotated[Duration | None, Later("1h is the limit")] = None
+    idle_timeout: Duration | None = None
     """A TCP connection without bytes is closed after this time; 1h when left out, 0s switches it off."""
 
 
@@ -83,18 +82,14 @@ class HTTPSettings(Model):
     """Limits of HTTP requests."""
 
     h2_upgrade_policy: Annotated[
-        Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"],
-        Later("the port's protocol decides", values=("UPGRADE",)),
-        Field(alias="h2UpgradePolicy"),
+        Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"], Field(alias="h2UpgradePolicy")
     ] = "DEFAULT"
     """Whether HTTP/1.1 requests go to the host as HTTP/2."""
-    use_client_protocol: Annotated[bool, Later("the port's protocol decides")] = False
+    use_client_protocol: bool = False
     """Whether requests go to the host in the protocol in which they came; not with an upgrade to HTTP/2."""
-    max_concurrent_streams: Annotated[Int32, Later("Envoy's own limit holds")] = 0
+    max_concurrent_streams: Int32 = 0
     """Most streams under way on one HTTP/2 connection."""
-    http2_keep_alive: Annotated[
-        Http2KeepAlive | None, Later("no pings are sent"), Field(alias="http2KeepAlive")
-    ] = None
+    http2_keep_alive: Annotated[Http2KeepAlive | None, Field(alias="http2KeepAlive")] = None
     """HTTP/2 pings to the host."""
 
     http1_max_pending_requests: Int32 = 0
@@ -129,45 +124,40 @@ class OutlierDetection(Model):
     """Shortest time of an ejection, times the number of ejections so far; 30s when left out."""
     max_ejection_percent: Int32 = 0
     """Largest share of endpoints that may be out; 10 when left out."""
-    min_health_percent: Annotated[Int32, Later("ejection never stops by itself")] = 0
+    min_health_percent: Int32 = 0
     """Ejection stops while a smaller share of endpoints than this is healthy; 0 when left out."""
-    consecutive_gateway_errors: Annotated[UInt32 | None, Later("only 5xx errors are counted")] = None
+    consecutive_gateway_errors: UInt32 | None = None
     """Gateway errors (502, 503, 504) in a row after which an endpoint is ejected; off when left out."""
     consecutive_errors: Annotated[Int32, Later("use `consecutive5xxErrors`")] = 0
     """Old counter of gateway errors."""
-    split_external_local_origin_errors: Annotated[bool, Later("all errors are counted as one")] = False
+    split_external_local_origin_errors: bool = False
     """Whether errors of the connection are counted apart from errors that the endpoint answers."""
-    consecutive_local_origin_failures: Annotated[UInt32 | None, Later("all errors are counted as one")] = None
+    consecutive_local_origin_failures: UInt32 | None = None
     """Errors of the connection in a row after which an endpoint is ejected; needs the split."""
-    outlier_detection_http_error_codes: Annotated[
-        tuple[Annotated[int, Field(ge=100, le=599)], ...], Later("5xx is an error")
-    ] = ()
+    outlier_detection_http_error_codes: tuple[Annotated[int, Field(ge=100, le=599)], ...] = ()
     """Status codes that count as errors."""
 
 
 class ClientTLSSettings(Model):
     """TLS of connections to the host."""
 
-    mode: Annotated[
-        Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"],
-        Later("connections are made as if tls was left out", values=("SIMPLE", "MUTUAL")),
-    ] = "DISABLE"
+    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
     """Plaintext, TLS, TLS with an own certificate, or the mesh's own mutual TLS."""
-    client_certificate: Annotated[str, Later()] = ""
+    client_certificate: str = ""
     """Path of the client's certificate, for MUTUAL."""
-    private_key: Annotated[str, Later()] = ""
+    private_key: str = ""
     """Path of the client's private key, for MUTUAL."""
-    ca_certificates: Annotated[str, Later()] = ""
+    ca_certificates: str = ""
     """Path of the certificates that the server's must lead to; the system's when left out."""
     credential_name: Annotated[str, Later()] = ""
     """Name of the secret that holds key and certificates."""
-    subject_alt_names: Annotated[tuple[str, ...], Later()] = ()
+    subject_alt_names: tuple[str, ...] = ()
     """Names of which the server's certificate must have one."""
-    sni: Annotated[str, Later()] = ""
+    sni: str = ""
     """Name that the client asks for."""
-    insecure_skip_verify: Annotated[bool | None, Later()] = None
+    insecure_skip_verify: bool | None = None
     """Whether the server's certificate is taken unseen."""
-    ca_crl: Annotated[str, Later()] = ""
+    ca_crl: str = ""
     """Path of a list of revoked certificates."""
 
 
@@ -230,9 +220,9 @@ class TrafficPolicy(Model):
     """Policies of single ports; they replace the settings above for that port, and inherit nothing."""
     tunnel: Annotated[TunnelSettings | None, Later("connections are made directly")] = None
     """Sends TCP connections through an HTTP proxy."""
-    proxy_protocol: Annotated[ProxyProtocol | None, Later("the caller's address is not sent")] = None
+    proxy_protocol: ProxyProtocol | None = None
     """Sends the caller's address in front of a connection's bytes."""
-    retry_budget: Annotated[RetryBudget | None, Later("connectionPool.http.maxRetries limits retries")] = None
+    retry_budget: RetryBudget | None = None
     """Limits retries by the share of requests that they make up."""
 
 
@@ -258,5 +248,5 @@ class DestinationRuleSpec(Model):
     """Named sets of endpoints, such as versions."""
     export_to: tuple[str, ...] = ()
     """Namespaces whose callers obey this rule: `.` its own, `*` all (when left out), or a name."""
-    workload_selector: Annotated[LabelSelector | None, Later("the rule is for all callers")] = None
+    workload_selector: LabelSelector | None = None
     """Calling workloads (of the rule's own namespace) that obey this rule; all when left out."""
