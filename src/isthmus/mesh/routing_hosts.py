@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.mesh import routing, world
+from isthmus.mesh import routing, services, world
 from isthmus.mesh import scope as scopes
 from isthmus.mesh.hosts import most_specific, short_forms
 from isthmus.mesh.model import Protocol, Scope, Service
@@ -157,7 +157,7 @@ def _named(
             if service is None:
                 wanted = [(_bare(host), False)]
             else:
-                wanted = list(_domains(service, scope.namespace, domain, suffix))
+                wanted = list(_domains(q, service, scope.namespace, domain, suffix))
             own = []
             for spelling, short in wanted:
                 # a short form that is another's full name stays the other's
@@ -169,11 +169,13 @@ def _named(
                 yield VirtualHost(name, number, tuple(own), rule, host if service else "", source)
 
 
-def _domains(service: Service, namespace: str, dns_domain: str, port: int) -> Iterator[tuple[str, bool]]:
+def _domains(
+    q: Reader, service: Service, namespace: str, dns_domain: str, port: int
+) -> Iterator[tuple[str, bool]]:
     """The names by which callers may ask for a service, and whether each is a shorter form; with a port,
     also with that port."""
     names: list[tuple[str, bool]] = []
-    for host in (service.host, *service.aliases):
+    for host in (service.host, *q(services.aliases_of, service.host)):
         names.append((host, False))
         if not _is_address(host):
             names.append((f"{host}.", True))
