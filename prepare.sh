@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 NEEDED=(
   nft:nftables ip:iproute2 nsenter:util-linux unshare:util-linux setpriv:util-linux mount:mount ps:procps
   mariadbd:mariadb-server-core mariadb-install-db:mariadb-server-core my_print_defaults:mariadb-client-core
-  mariadb:mariadb-client-core curl:curl
+  mariadb:mariadb-client-core curl:curl systemctl:systemd pgrep:procps
 )
 [ "$(id -u)" = 0 ] || NEEDED+=(newuidmap:uidmap)
 

@@ -17,6 +17,9 @@ from isthmus.agent.story import Say, StepFailed
 
 NAME = "isthmus-agent.service"
 _JOIN_S, _POLL_S = 60.0, 0.02
+_ENDED = ("inactive", "failed")
+_NOT_BEGUN = ("inactive", "")
+"""A start is only queued at first, and waits there for what the unit comes after."""
 JOIN_FAILED = 3
 """The agent's exit code when a join did not succeed: systemd must not try again, `join` rolls back."""
 
@@ -61,12 +64,12 @@ def install(paths: Paths, journal: Journal) -> None:
     _systemctl("enable", NAME)
 
 
-def running() -> bool:
-    """Whether systemd still runs, or tries to run, the agent."""
+def state() -> str:
+    """What systemd says of the agent: active, activating, inactive, failed, …"""
     done = subprocess.run(
         ["systemctl", "is-active", NAME], capture_output=True, text=True, timeout=10, check=False
     )
-    return done.stdout.strip() in ("active", "activating", "reloading")
+    return done.stdout.strip()
 
 
 def notify(*lines: str) -> None:
@@ -99,9 +102,10 @@ def follow(paths: Paths, journal: Journal, say: Say) -> None:
     # the agent needs the journal now; it is taken again if this has to be rolled back
     journal.close()
     _systemctl("start", "--no-block", NAME)
-    seen, deadline = 0, time.monotonic() + _JOIN_S
+    seen, begun, deadline = 0, False, time.monotonic() + _JOIN_S
     while time.monotonic() < deadline:
-        alive = running()
+        now = state()
+        begun = begun or now not in _NOT_BEGUN
         for step, text in story.read_along(paths.story, seen):
             seen += 1
             if step == "failed":
@@ -110,7 +114,7 @@ def follow(paths: Paths, journal: Journal, say: Say) -> None:
             say(step, text)
             if step == "joined":
                 return
-        if not alive:
+        if begun and now in _ENDED:
             break
         time.sleep(_POLL_S)
     stop()
