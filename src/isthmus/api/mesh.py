@@ -65,8 +65,7 @@ class MeshConfigSpec(Preserving):
     inbound_traffic_policy: InboundPolicy | None = None
     """Where proxies dial their own workload."""
     protocol_detection_timeout: Duration | None = None
-    """How long a caller's first bytes are waited for where they tell the protocol; 100ms when left out, 0s waits
-    for ever."""
+    """How long first bytes are waited for where they tell the protocol; 100ms by default, 0s is for ever."""
     enable_auto_mtls: bool | None = None
     """Whether callers use mutual TLS by themselves where the server has it; true when left out."""
     locality_lb_setting: LocalityLoadBalancerSetting | None = None

@@ -5,7 +5,7 @@ from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.envoy.message import resource
 from isthmus.envoy.resource import HOST, Resource
-from isthmus.mesh import names, workloads
+from isthmus.mesh import names, scope_inbound
 from isthmus.mesh.model import Scope
 
 HOST_NAME = "host"
@@ -13,7 +13,7 @@ HOST_NAME = "host"
 
 def host_config(q: Reader, workload: Key, scope: Scope) -> Resource:
     """The one resource that an agent subscribes to."""
-    ports = [port.number for port in q(workloads.inbound_ports, workload)]
+    ports = q(scope_inbound.captured_ports, workload)
     table = q(names.name_table, scope)
     message = agent_pb2.HostConfig(
         inbound_ports=ports,

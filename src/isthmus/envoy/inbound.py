@@ -1,136 +1,193 @@
 """A workload's ports and its mTLS mode -> `virtualInbound`, the listener that takes what comes to a VM.
 
-    port P  STRICT      tls           -> mTLS
-            PERMISSIVE  tls + our ALPN -> mTLS   raw -> plaintext   (TCP only: other tls -> as it is)
-            DISABLE     anything      -> plaintext (TCP: nothing is looked at)
-    other ports: the same three, as bytes.  Where TLS is looked for, the control plane's proof is answered.
+    destination port --> chains of that port (`inbound_chains`)    undeclared ports --> as they were dialled
 
 Envoy picks the chains by destination port first and never looks back, so every chain of a port names the
-port, and there is no default chain: a plaintext caller of a STRICT port finds nothing that takes it.
+port, and there is no default chain: a plaintext caller of a STRICT port finds nothing that takes it. Where
+TLS is looked for, the control plane's proof is answered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.listener.v3 import listener_components_pb2 as listener_components_v3
 from envoy.config.listener.v3 import listener_pb2 as listener_v3
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst_v3
-from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2 as tls_inspector_v3
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import filters, naming, tls
-from isthmus.envoy.message import address, duration, packed, resource
+from isthmus.envoy import filters, inbound_chains, inspectors, naming, tls, tls_server
+from isthmus.envoy.inbound_chains import Kind
+from isthmus.envoy.message import address, duration, resource
 from isthmus.envoy.resource import LISTENER, Resource
 from isthmus.identity.spiffe import SpiffeId
-from isthmus.mesh import workloads, world
-from isthmus.mesh.model import InboundPort, MeshSettings, MtlsMode, Protocol
+from isthmus.mesh import scope as scopes
+from isthmus.mesh import scope_inbound, world
+from isthmus.mesh.model import MtlsMode, Protocol, Scope
 from isthmus.mesh.policy import server_mtls
+from isthmus.mesh.scope_inbound import Served
+from isthmus.mesh.scope_listeners import WILDCARDS
 
 FilterChain = listener_components_v3.FilterChain
 
-_INSPECTION_S = 0.1
-"""How long the first bytes are waited for: what a plaintext caller pays where the server speaks first."""
 _HANDSHAKE_S = 15.0
+CATCH_ALL_HTTP = "virtualInbound-catchall-http"
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """One port with everything that its chains need; number 0 stands for all that nobody declared."""
+
+    number: int
+    name: str
+    cluster: str
+    service_port: int
+    protocol: Protocol
+    kinds: tuple[Kind, ...]
+    blind: bool
+    """Whether nothing looks for TLS: a server that speaks first would make callers wait."""
+
+    def chain_name(self, kind: Kind) -> str:
+        """The name of a chain, as Istio has it."""
+        undeclared = self.cluster == naming.INBOUND_PASSTHROUGH
+        return CATCH_ALL_HTTP if undeclared and kind.http else self.name
+
+
+def inbound_listeners(q: Reader, workload: Key) -> tuple[Resource, ...]:
+    """The listeners in front of a workload's ports: `virtualInbound`, and those with a bind of their own."""
+    own = tuple(q(bound_inbound, workload, one) for one in q(scope_inbound.served, workload) if one.bound)
+    return (q(virtual_inbound, workload), *own)
 
 
 def virtual_inbound(q: Reader, workload: Key) -> Resource:
-    """The listener in front of a workload's own ports."""
-    settings = q(world.settings)
-    ports = q(workloads.inbound_ports, workload)
+    """The listener that captured connections to a workload arrive at."""
+    scope = q(scopes.scope_of, workload)
+    assert scope is not None, f"{workload} has no proxy"
+    binds = tuple(WILDCARDS[family] for family in scope.families)
     mtls = q(server_mtls, workload)
-    declared = {port.number for port in ports}
+    served = [one for one in q(scope_inbound.served, workload) if not one.bound]
+    declared = {one.number for one in q(scope_inbound.served, workload)}
     # a port may have a rule of its own without belonging to a service
-    extra = [InboundPort(n, Protocol.TCP, ()) for n, _ in mtls.by_port if n not in declared]
-    message = listener_v3.Listener(
-        name=naming.VIRTUAL_INBOUND,
-        address=address("0.0.0.0", naming.INBOUND_PORT),
-        additional_addresses=[listener_v3.AdditionalAddress(address=address("::", naming.INBOUND_PORT))],
-        traffic_direction=base_v3.INBOUND,
-        listener_filters=_listener_filters(
-            [port.number for port in (*ports, *extra) if _is_blind(port, mtls.at(port.number))]
-        ),
-        listener_filters_timeout=duration(_INSPECTION_S),
-        continue_on_listener_filters_timeout=True,
-    )
-    probe = _probe(settings, workload)
-    message.filter_chains.append(
-        FilterChain(
-            name="virtualInbound-blackhole",
-            filter_chain_match={"destination_port": {"value": naming.INBOUND_PORT}},
-            filters=[filters.tcp(naming.BLACK_HOLE, [(naming.BLACK_HOLE, 1)])],
-        )
-    )
-    for port in (*ports, *extra):
-        cluster = naming.inbound(port.number) if port in ports else naming.INBOUND_PASSTHROUGH
-        mode = mtls.at(port.number)
-        chains = _port_chains(settings, port, cluster, mode)
-        message.filter_chains.extend(_at(port.number, chains if _is_blind(port, mode) else [probe, *chains]))
-    unnamed = InboundPort(0, Protocol.TCP, ())
-    message.filter_chains.extend(
-        (probe, *_port_chains(settings, unnamed, naming.INBOUND_PASSTHROUGH, mtls.mode))
-    )
-    sources = (workload, *mtls.sources, *(source for port in ports for source in port.sources))
+    undeclared = [0, *(number for number, _ in mtls.by_port if number not in declared)]
+    ports = [_undeclared(number, mtls.mode if number == 0 else mtls.at(number)) for number in undeclared]
+    ports += [_declared(q, workload, one, binds[0]) for one in served]
+    message = _listener(naming.VIRTUAL_INBOUND, [(bind, naming.INBOUND_PORT) for bind in binds])
+    message.filter_chains.append(_black_hole(q(filters.manner)))
+    for port in ports:
+        message.filter_chains.extend(_chains(q, workload, port))
+    message.listener_filters.append(inspectors.original_destination())
+    _inspect(q, message)
+    sources = (workload, *mtls.sources, *(source for one in served for source in one.sources))
     return resource(LISTENER, message.name, message, sources)
+
+
+def bound_inbound(q: Reader, workload: Key, one: Served) -> Resource:
+    """The listener of a port that callers dial at the proxy itself."""
+    scope = q(scopes.scope_of, workload)
+    binds = one.binds or _wildcards(scope)
+    port = _declared(q, workload, one, binds[0])
+    message = _listener(f"{binds[0]}_{one.number}", [(bind, one.number) for bind in binds])
+    message.filter_chains.extend(_chains(q, workload, port))
+    _inspect(q, message)
+    return resource(LISTENER, message.name, message, (workload, *one.sources))
 
 
 def provable_ports(q: Reader, workload: Key) -> tuple[int, ...]:
     """The workload's ports on which the control plane gets an answer to its probe."""
-    mtls = q(server_mtls, workload)
-    ports = q(workloads.inbound_ports, workload)
-    return tuple(port.number for port in ports if not _is_blind(port, mtls.at(port.number)))
+    served = [one for one in q(scope_inbound.served, workload) if not one.bound]
+    return tuple(one.number for one in served if not _declared(q, workload, one, "").blind)
 
 
-def _is_blind(port: InboundPort, mode: MtlsMode) -> bool:
-    """Whether nothing looks at a port's first bytes: a server that speaks first would make callers wait."""
-    return mode is MtlsMode.DISABLE and not port.protocol.is_http
+def _wildcards(scope: Scope | None) -> tuple[str, ...]:
+    return tuple(WILDCARDS[family] for family in scope.families) if scope else ("0.0.0.0",)
 
 
-def _port_chains(
-    settings: MeshSettings, port: InboundPort, cluster: str, mode: MtlsMode
-) -> list[listener_components_v3.FilterChain]:
-    name = f"0.0.0.0_{port.number}" if port.number else naming.VIRTUAL_INBOUND
-    open_text = FilterChain(name=name, filters=[_to(port, cluster, mtls=False)])
-    if mode is MtlsMode.DISABLE:
-        return [open_text]
-    mutual = FilterChain(
-        name=f"{name}-mtls",
-        filter_chain_match={"transport_protocol": "tls"},
-        filters=[_to(port, cluster, mtls=True)],
-        transport_socket=tls.server(
-            [tls.beginning(f"spiffe://{settings.trust_domain}/")],
-            ("h2", "http/1.1") if port.protocol.is_http else (),
-        ),
-        transport_socket_connect_timeout=duration(_HANDSHAKE_S),
+def _declared(q: Reader, workload: Key, one: Served, wildcard: str) -> _Port:
+    mode = q(server_mtls, workload).at(one.number)
+    opens = mode is MtlsMode.DISABLE and q(scope_inbound.tls_at, workload, one.number) is not None
+    kinds = inbound_chains.opened(one.protocol) if opens else inbound_chains.kinds(one.protocol, mode)
+    return _Port(
+        number=one.number,
+        name=f"{one.binds[0] if one.binds else wildcard}_{one.number}",
+        cluster=naming.inbound(one.number),
+        service_port=one.service_port,
+        protocol=one.protocol,
+        kinds=kinds,
+        blind=mode is MtlsMode.DISABLE and not one.protocol.is_http and not opens,
     )
-    if mode is MtlsMode.STRICT:
-        return [mutual]
-    mutual.filter_chain_match.application_protocols.extend(tls.MESH_ALPN)
-    open_text.filter_chain_match.transport_protocol = "raw_buffer"
-    if port.protocol.is_http:
-        return [mutual, open_text]
-    # somebody else's TLS is the application's own business
-    foreign = FilterChain(
-        name=f"{name}-tls",
-        filter_chain_match={"transport_protocol": "tls"},
-        filters=[_to(port, cluster, mtls=False)],
+
+
+def _undeclared(number: int, mode: MtlsMode) -> _Port:
+    return _Port(
+        number=number,
+        name=naming.VIRTUAL_INBOUND,
+        cluster=naming.INBOUND_PASSTHROUGH,
+        service_port=0,
+        protocol=Protocol.AUTO,
+        kinds=inbound_chains.kinds(Protocol.AUTO, mode),
+        blind=mode is MtlsMode.DISABLE,
     )
-    return [mutual, foreign, open_text]
 
 
-def _to(port: InboundPort, cluster: str, *, mtls: bool) -> listener_components_v3.Filter:
-    if port.protocol.is_http:
-        return filters.inbound_http(port.number, mtls=mtls)
-    return filters.inbound_tcp(cluster, cluster, mtls=mtls)
+# chains
 
 
-def _probe(settings: MeshSettings, workload: Key) -> listener_components_v3.FilterChain:
+def _chains(q: Reader, workload: Key, port: _Port) -> Iterable[listener_components_v3.FilterChain]:
+    proven = port.cluster != naming.INBOUND_PASSTHROUGH and not port.blind and _is_registered(q, workload)
+    if proven:
+        yield _at(port.number, _probe(q, workload, port.number))
+    for kind in port.kinds:
+        yield _at(port.number, _chain(q, workload, port, kind))
+    if proven and not any(kind.transport == inspectors.TLS for kind in port.kinds):
+        # looking for the proof must not change what becomes of a caller's TLS
+        yield _at(port.number, _chain(q, workload, port, Kind(port.protocol.is_http, inspectors.TLS)))
+
+
+def _chain(q: Reader, workload: Key, port: _Port, kind: Kind) -> listener_components_v3.FilterChain:
+    style = q(filters.manner)
+    prefix = port.cluster if port.cluster == naming.INBOUND_PASSTHROUGH else f"inbound_{port.name}"
+    to = filters.InboundRoute(
+        stat_prefix=prefix,
+        cluster=port.cluster,
+        service_port=port.service_port,
+        retried=port.protocol not in {Protocol.GRPC, Protocol.GRPC_WEB},
+    )
+    taken = (
+        filters.inbound_http(style, to, mtls=kind.mtls)
+        if kind.http
+        else filters.inbound_tcp(style, port.cluster, port.cluster, mtls=kind.mtls)
+    )
+    chain = FilterChain(
+        name=port.chain_name(kind),
+        filter_chain_match={"transport_protocol": kind.transport, "application_protocols": kind.alpn},
+        filters=[taken],
+    )
+    if kind.mtls:
+        chain.transport_socket.CopyFrom(_socket(q, workload, port, kind))
+        chain.transport_socket_connect_timeout.CopyFrom(duration(_HANDSHAKE_S))
+    return chain
+
+
+def _socket(q: Reader, workload: Key, port: _Port, kind: Kind) -> base_v3.TransportSocket:
+    said = q(scope_inbound.tls_at, workload, port.number)
+    if said is not None and q(server_mtls, workload).at(port.number) is MtlsMode.DISABLE:
+        return tls_server.opened(said)
+    peers = [tls.beginning(f"spiffe://{domain}/") for domain in q(world.settings).trust_domains]
+    return tls.server(peers, tls_server.HTTP_ALPN if kind.http else ())
+
+
+def _is_registered(q: Reader, workload: Key) -> bool:
+    return world.fact(q, workload) is not None
+
+
+def _probe(q: Reader, workload: Key, number: int) -> listener_components_v3.FilterChain:
     """What answers the control plane, and nobody else, when it proves that a port leads here."""
+    settings = q(world.settings)
     control_plane = SpiffeId(settings.trust_domain, settings.root_namespace, settings.control_plane_account)
     return FilterChain(
-        name=naming.PROBE_ALPN,
+        name=f"{naming.PROBE_ALPN}_{number}",
         filter_chain_match={
-            "transport_protocol": "tls",
+            "transport_protocol": inspectors.TLS,
             "application_protocols": [naming.PROBE_ALPN],
         },
         filters=[
@@ -141,34 +198,50 @@ def _probe(settings: MeshSettings, workload: Key) -> listener_components_v3.Filt
     )
 
 
-def _at(
-    port: int, chains: Iterable[listener_components_v3.FilterChain]
-) -> list[listener_components_v3.FilterChain]:
-    """The chains, for connections to one port."""
-    found = []
-    for chain in chains:
-        copy = FilterChain()
-        copy.CopyFrom(chain)
-        copy.filter_chain_match.destination_port.value = port
-        if copy.name == naming.PROBE_ALPN:
-            copy.name = f"{naming.PROBE_ALPN}_{port}"
-        found.append(copy)
-    return found
+def _black_hole(style: filters.Manner) -> listener_components_v3.FilterChain:
+    """Somebody dialled Envoy itself: going on would come back here for ever."""
+    return FilterChain(
+        name="virtualInbound-blackhole",
+        filter_chain_match={"destination_port": {"value": naming.INBOUND_PORT}},
+        filters=[filters.tcp(style, naming.BLACK_HOLE, [(naming.BLACK_HOLE, 1)])],
+    )
 
 
-def _listener_filters(blind: list[int]) -> list[listener_components_v3.ListenerFilter]:
-    """Original destination, and a look for TLS except on the blind ports."""
-    inspector = listener_components_v3.ListenerFilter(
-        name="envoy.filters.listener.tls_inspector",
-        typed_config=packed(tls_inspector_v3.TlsInspector(initial_read_buffer_size={"value": 512})),
+def _at(port: int, chain: listener_components_v3.FilterChain) -> listener_components_v3.FilterChain:
+    """The chain, for connections to one port."""
+    if port:
+        chain.filter_chain_match.destination_port.value = port
+    return chain
+
+
+# the listener around them
+
+
+def _listener(name: str, addresses: Sequence[tuple[str, int]]) -> listener_v3.Listener:
+    first, *others = (address(host, port) for host, port in addresses)
+    return listener_v3.Listener(
+        name=name,
+        address=first,
+        additional_addresses=[listener_v3.AdditionalAddress(address=other) for other in others],
+        traffic_direction=base_v3.INBOUND,
+        continue_on_listener_filters_timeout=True,
     )
-    predicate = listener_components_v3.ListenerFilterChainMatchPredicate
-    ranges = [predicate(destination_port_range={"start": p, "end": p + 1}) for p in sorted(blind)]
-    if len(ranges) == 1:
-        inspector.filter_disabled.CopyFrom(ranges[0])
-    elif ranges:
-        inspector.filter_disabled.or_match.rules.extend(ranges)
-    original = listener_components_v3.ListenerFilter(
-        name="envoy.filters.listener.original_dst", typed_config=packed(original_dst_v3.OriginalDst())
-    )
-    return [original, inspector]
+
+
+def _inspect(q: Reader, message: listener_v3.Listener) -> None:
+    """Looks at first bytes where a port's chains ask for it, and nowhere else."""
+    for_tls: dict[int, bool] = {}
+    for_http: dict[int, bool] = {}
+    for chain in message.filter_chains:
+        match = chain.filter_chain_match
+        port = match.destination_port.value
+        for_tls[port] = for_tls.get(port, False) or match.transport_protocol == inspectors.TLS
+        asked = not {*inspectors.PLAINTEXT_HTTP}.isdisjoint(match.application_protocols)
+        for_http[port] = for_http.get(port, False) or asked
+    for looks, inspector in ((for_tls, inspectors.tls), (for_http, inspectors.http)):
+        if any(looks.values()):
+            # port 0 stands for those that no chain names
+            everywhere = looks.get(0, False)
+            exceptions = {port for port, wanted in looks.items() if port and wanted is not everywhere}
+            message.listener_filters.append(inspector(exceptions, only=not everywhere))
+    message.listener_filters_timeout.CopyFrom(duration(q(world.settings).detection_timeout_s))

@@ -1,10 +1,10 @@
-"""Services of a scope -> the listeners that take what a VM's programs send out.
+"""The plan of a scope's way out -> the listeners that take what a VM's programs send.
 
     15001 virtualOutbound (bound) --original destination--> <vip>_<port>     one TCP service
-                                                       \\--> 0.0.0.0_<port>   all HTTP services on a port
+                                                       \\--> 0.0.0.0_<port>   HTTP, and TCP without an address
                                                         \\-> its own chains: nobody claims it
 
-No listener here looks at bytes before it dials: a server that speaks first is never waited for.
+First bytes are looked at only where they decide: ports that speak TCP never wait for their callers.
 """
 
 from collections.abc import Sequence
@@ -15,93 +15,131 @@ from envoy.config.listener.v3 import listener_pb2 as listener_v3
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import filters, naming
-from isthmus.envoy.message import address, cidr, resource
+from isthmus.envoy import filters, inspectors, naming
+from isthmus.envoy.listeners_tcp import carriage
+from isthmus.envoy.message import address, cidr, duration, resource
 from isthmus.envoy.resource import LISTENER, Resource
 from isthmus.envoy.rules import weights
-from isthmus.mesh import routing, services, world
 from isthmus.mesh import scope as scopes
-from isthmus.mesh.model import VIP_RANGES, Outbound, Protocol, Scope
+from isthmus.mesh import scope_listeners as planned
+from isthmus.mesh import services, world
+from isthmus.mesh.model import VIP_RANGES, Outbound, Scope
+
+FilterChain = listener_components_v3.FilterChain
+Match = listener_components_v3.FilterChainMatch
+
+PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 
 
-def virtual_outbound(q: Reader) -> Resource:
+def virtual_outbound(q: Reader, scope: Scope) -> Resource:
     """The listener that captured connections arrive at, and what happens to those that nobody claims."""
-    chain, match = listener_components_v3.FilterChain, listener_components_v3.FilterChainMatch
-    unclaimed = naming.PASSTHROUGH if q(world.settings).outbound is Outbound.ALLOW_ANY else naming.BLACK_HOLE
-    message = _listener(naming.VIRTUAL_OUTBOUND, ("0.0.0.0", "::"), naming.OUTBOUND_PORT)
+    style = q(filters.manner)
+    rest = q(unclaimed, scope)
+    hole = filters.tcp(style, naming.BLACK_HOLE, [(naming.BLACK_HOLE, 1)])
+    binds = tuple(planned.WILDCARDS[family] for family in scope.families)
+    message = _listener(naming.VIRTUAL_OUTBOUND, binds, naming.OUTBOUND_PORT)
     message.use_original_dst.value = True
     message.filter_chains.extend(
         (
             # somebody dialled Envoy itself: going on would come back here for ever
-            chain(
+            FilterChain(
                 name="virtualOutbound-blackhole",
-                filter_chain_match=match(destination_port={"value": naming.OUTBOUND_PORT}),
-                filters=[filters.tcp(naming.BLACK_HOLE, [(naming.BLACK_HOLE, 1)])],
+                filter_chain_match=Match(destination_port={"value": naming.OUTBOUND_PORT}),
+                filters=[hole],
             ),
             # a virtual address without a service leads nowhere: an answer at once beats a timeout
-            chain(
+            FilterChain(
                 name="virtualOutbound-unallocated",
-                filter_chain_match=match(prefix_ranges=[cidr(text) for text in VIP_RANGES]),
-                filters=[filters.tcp(naming.BLACK_HOLE, [(naming.BLACK_HOLE, 1)])],
+                filter_chain_match=Match(prefix_ranges=[cidr(text) for text in VIP_RANGES]),
+                filters=[hole],
             ),
         )
     )
     message.default_filter_chain.CopyFrom(
-        chain(name="virtualOutbound-catchall-tcp", filters=[filters.tcp(unclaimed, [(unclaimed, 1)])])
+        FilterChain(name="virtualOutbound-catchall-tcp", filters=[filters.tcp(style, rest, [(rest, 1)])])
     )
-    return resource(LISTENER, message.name, message)
+    return resource(LISTENER, message.name, message, (scope.sidecar,) if scope.sidecar else ())
 
 
-def http_listener(q: Reader, scope: Scope, port: int) -> Resource:
-    """The listener of all HTTP services on a port."""
-    message = _listener(naming.http_listener(port), ("0.0.0.0", "::"), port)
-    message.bind_to_port.value = False
-    message.filter_chains.add(name=message.name, filters=[filters.outbound_http(port)])
-    return resource(LISTENER, message.name, message, q(_http_sources, scope, port))
-
-
-def _http_sources(q: Reader, scope: Scope, port: int) -> tuple[Key, ...]:
-    found = (q(services.service, host) for host in q(scopes.visible_hosts, scope))
-    return tuple(
-        s.source for s in found if s and any(p.number == port and p.protocol.is_http for p in s.ports)
+def listener(q: Reader, scope: Scope, said: planned.Listener) -> Resource:
+    """One listener of a scope's plan; scopes whose callers obey the same rules share it."""
+    ways = tuple(
+        carriage(q, scope, chain.destinations[0]) if chain.destinations else (filters.Carriage(), ())
+        for chain in said.chains
     )
+    return q(made, said, ways, q(unclaimed, scope))
 
 
-def tcp_listener(q: Reader, rule: Key | None, host: str, port: int, vips: tuple[str, ...]) -> Resource:
-    """The listener of one TCP service on its virtual addresses."""
-    table = q(routing.tcp_table, rule, host, port)
-    shares = [(naming.outbound(d.host, d.port, d.subset), w) for d, w in weights(table.destinations)]
-    message = _listener(naming.tcp_listener(vips[0], port), vips, port)
-    message.bind_to_port.value = False
-    message.filter_chains.add(name=message.name, filters=[filters.tcp(naming.outbound(host, port), shares)])
-    sources = (*q(services.claims_of, host)[:1], *table.sources)
-    return resource(LISTENER, message.name, message, sources)
-
-
-def tcp_claims(q: Reader, scope: Scope) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
-    """Which TCP service has which virtual addresses: (host, port, addresses); no address is given twice."""
-    taken: set[tuple[str, int]] = set()
-    found: list[tuple[str, int, tuple[str, ...]]] = []
-    for host in q(scopes.visible_hosts, scope):
-        for number, vips in q(tcp_addresses, host):
-            free = tuple(vip for vip in vips if (vip, number) not in taken)
-            taken.update((vip, number) for vip in free)
-            if free:
-                found.append((host, number, free))
-    return tuple(found)
-
-
-def tcp_addresses(q: Reader, host: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
-    """The TCP ports of a host with the virtual addresses at which callers reach them."""
-    service = q(services.service, host)
-    if service is None:
-        return ()
-    vips = tuple(vip for vip in service.vips if "/" not in vip)
-    return tuple(
-        (port.number, vips)
-        for port in service.ports
-        if vips and port.protocol in {Protocol.TCP, Protocol.TLS} and port.number not in naming.RESERVED_PORTS
+def made(
+    q: Reader, said: planned.Listener, ways: tuple[tuple[filters.Carriage, tuple[Key, ...]], ...], rest: str
+) -> Resource:
+    """One listener: how the connections of each chain are carried, and to which cluster those of none go."""
+    style = q(filters.manner)
+    message = _listener(said.name, said.binds, said.port)
+    if not said.bound:
+        message.bind_to_port.value = False
+    sniffed = any(chain.sniffed for chain in said.chains)
+    named = any(chain.sni for chain in said.chains)
+    wait = q(world.settings).detection_timeout_s if sniffed else 0.0
+    message.listener_filters_timeout.CopyFrom(duration(wait))
+    message.continue_on_listener_filters_timeout = True
+    message.listener_filters.extend(
+        [*([inspectors.tls()] if named else []), *([inspectors.http()] if sniffed else [])]
     )
+    for chain, (how, _) in zip(said.chains, ways, strict=True):
+        taken = FilterChain(filters=[_chain_filter(style, said, chain, how)])
+        if chain.takes_all:
+            message.default_filter_chain.CopyFrom(taken)
+        else:
+            taken.filter_chain_match.CopyFrom(_match(chain))
+            message.filter_chains.append(taken)
+    if not message.filter_chains:
+        message.filter_chains.append(message.default_filter_chain)
+        message.ClearField("default_filter_chain")
+    elif not message.HasField("default_filter_chain"):
+        message.default_filter_chain.CopyFrom(
+            FilterChain(name=PASSTHROUGH_CHAIN, filters=[filters.tcp(style, rest, [(rest, 1)])])
+        )
+    rules = [key for _, keys in ways for key in keys] + [chain.rule for chain in said.chains if chain.rule]
+    return resource(LISTENER, message.name, message, (*said.sources, *rules))
+
+
+def route_names(q: Reader, scope: Scope) -> tuple[str, ...]:
+    """The route configurations that a scope's listeners ask for, sorted."""
+    chains = (chain for found in q(planned.plan, scope).listeners for chain in found.chains)
+    return tuple(sorted({chain.routes for chain in chains if chain.routes}))
+
+
+def _chain_filter(
+    style: filters.Manner, said: planned.Listener, chain: planned.Chain, how: filters.Carriage
+) -> filters.Filter:
+    if chain.routes:
+        return filters.outbound_http(style, f"outbound_{said.name}", chain.routes)
+    shares = [(naming.outbound(d.host, d.port, d.subset), w) for d, w in weights(chain.destinations)]
+    several = len(shares) > 1 and chain.rule
+    prefix = f"{chain.rule.name}.{chain.rule.namespace}" if several and chain.rule else shares[0][0]
+    return filters.tcp(style, prefix, shares, how)
+
+
+def _match(chain: planned.Chain) -> listener_components_v3.FilterChainMatch:
+    match = Match(prefix_ranges=[cidr(text) for text in chain.ranges if not text.startswith("0.0.0.0")])
+    if "*" not in chain.sni:
+        match.server_names.extend(chain.sni)
+    if chain.sniffed:
+        match.transport_protocol = inspectors.RAW
+        match.application_protocols.extend(inspectors.PLAINTEXT_HTTP)
+    return match
+
+
+def unclaimed(q: Reader, scope: Scope) -> str:
+    """The cluster that connections go to which no service claims."""
+    if q(scopes.outbound_policy, scope) is Outbound.REGISTRY_ONLY:
+        return naming.BLACK_HOLE
+    proxy = q(scopes.egress_proxy, scope)
+    if proxy is None:
+        return naming.PASSTHROUGH
+    host = services.full_host(q, proxy.host, scope.namespace)
+    return naming.outbound(host, proxy.port.number if proxy.port else 0, proxy.subset)
 
 
 def _listener(name: str, hosts: Sequence[str], port: int) -> listener_v3.Listener:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import inbound, listeners, local_clusters, outbound, routes
+from isthmus.envoy import inbound, listeners, outbound, routes
 from isthmus.envoy.host import host_config
+from isthmus.envoy.inbound_clusters import inbound_cluster
 from isthmus.envoy.resource import (
     CLUSTER,
     ENDPOINTS,
@@ -23,8 +24,8 @@ from isthmus.envoy.resource import (
     ProxyId,
     Resource,
 )
-from isthmus.mesh import routing, workloads
 from isthmus.mesh import scope as scopes
+from isthmus.mesh import scope_inbound, scope_listeners
 from isthmus.mesh.model import Scope
 
 _WORKLOAD_KIND = "WorkloadEntry"
@@ -41,7 +42,7 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     if type_url == ENDPOINTS:
         return q(outbound.outbound_endpoints, scope)
     if type_url == LISTENER:
-        return {**q(outbound_listeners, scope), **_by_name(q(inbound.virtual_inbound, workload))}
+        return {**q(outbound_listeners, scope), **_by_name(*q(inbound.inbound_listeners, workload))}
     if type_url == ROUTES:
         return q(outbound_routes, scope)
     if type_url == HOST:
@@ -56,24 +57,19 @@ def scope_of(q: Reader, proxy: ProxyId) -> Scope | None:
 
 def outbound_listeners(q: Reader, scope: Scope) -> Mapping[str, Resource]:
     """The listeners that take what a scope's programs send out."""
-    http = (q(listeners.http_listener, scope, port) for port in q(routes.http_ports, scope))
-    tcp = (
-        q(listeners.tcp_listener, q(routing.governing, scope.namespace, host), host, port, vips)
-        for host, port, vips in q(listeners.tcp_claims, scope)
-    )
-    return _by_name(q(listeners.virtual_outbound), *http, *tcp)
+    planned = (listeners.listener(q, scope, said) for said in q(scope_listeners.plan, scope).listeners)
+    return _by_name(q(listeners.virtual_outbound, scope), *planned)
 
 
 def outbound_routes(q: Reader, scope: Scope) -> Mapping[str, Resource]:
-    """The route configurations that a scope's HTTP listeners ask for."""
-    return _by_name(*(q(routes.routes, scope, str(port)) for port in q(routes.http_ports, scope)))
+    """The route configurations that a scope's listeners ask for."""
+    return _by_name(*(q(routes.routes, scope, name) for name in q(listeners.route_names, scope)))
 
 
 def inbound_clusters(q: Reader, workload: Key) -> Mapping[str, Resource]:
     """The clusters of a workload's own ports."""
-    ports = q(workloads.inbound_ports, workload)
-    found = (q(local_clusters.inbound_cluster, port.number, port.protocol) for port in ports)
-    return _by_name(*found)
+    served = q(scope_inbound.served, workload)
+    return _by_name(*(q(inbound_cluster, workload, one) for one in served))
 
 
 def _by_name(*resources: Resource) -> dict[str, Resource]:

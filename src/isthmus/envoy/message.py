@@ -35,7 +35,9 @@ def duration(seconds: float) -> Duration:
 
 
 def address(host: str, port: int) -> address_v3.Address:
-    """A TCP address."""
+    """A TCP address, or the path of a Unix socket (`unix:///path`, `unix://@abstract`)."""
+    if host.startswith("unix://"):
+        return address_v3.Address(pipe=address_v3.Pipe(path=host.removeprefix("unix://")))
     return address_v3.Address(socket_address=address_v3.SocketAddress(address=host, port_value=port))
 
 

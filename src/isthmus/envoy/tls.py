@@ -104,10 +104,10 @@ def originated(said: Origination, alpn: Iterable[str] = ()) -> base_v3.Transport
         alpn_protocols=alpn,
     )
     if said.certificate:
-        common.tls_certificate_sds_secret_configs.append(_secret(said.certificate))
+        common.tls_certificate_sds_secret_configs.append(secret(said.certificate))
     if said.roots:
         validation = common.combined_validation_context
-        validation.validation_context_sds_secret_config.CopyFrom(_secret(said.roots))
+        validation.validation_context_sds_secret_config.CopyFrom(secret(said.roots))
         validation.default_validation_context.SetInParent()
         for name in said.names:
             # a name in a certificate may be of any type; Istio asks for none in particular
@@ -145,18 +145,19 @@ def _common(peers: Iterable[string_v3.StringMatcher], alpn: Iterable[str]) -> tl
             tls_maximum_protocol_version=tls_common_v3.TlsParameters.TLSv1_3,
             cipher_suites=_CIPHERS,
         ),
-        tls_certificate_sds_secret_configs=[_secret(naming.CERTIFICATE_SECRET)],
+        tls_certificate_sds_secret_configs=[secret(naming.CERTIFICATE_SECRET)],
         combined_validation_context=tls_v3.CommonTlsContext.CombinedCertificateValidationContext(
             default_validation_context=tls_common_v3.CertificateValidationContext(
                 match_typed_subject_alt_names=matchers
             ),
-            validation_context_sds_secret_config=_secret(naming.ROOTS_SECRET),
+            validation_context_sds_secret_config=secret(naming.ROOTS_SECRET),
         ),
         alpn_protocols=alpn,
     )
 
 
-def _secret(name: str) -> tls_secret_v3.SdsSecretConfig:
+def secret(name: str) -> tls_secret_v3.SdsSecretConfig:
+    """A secret of that name, as the agent of the machine hands it out."""
     service = grpc_service_v3.GrpcService(envoy_grpc={"cluster_name": naming.SDS_CLUSTER})
     return tls_secret_v3.SdsSecretConfig(
         name=name,

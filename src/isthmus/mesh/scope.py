@@ -1,4 +1,4 @@
-"""Namespace, Sidecar and exportTo -> what a class of proxies may see: the key under which configuration is shared.
+"""Namespace, Sidecar and exportTo -> what a class of proxies may see: the key to sharing configuration.
 
     proxy --scope_of--> Scope --egress--> listeners with their services and VirtualServices
                               --imported--> every host that may be called, with its ports
@@ -15,7 +15,7 @@ from isthmus.api.networking.destination_rule import DestinationRuleSpec
 from isthmus.api.networking.sidecar import IstioEgressListener, SidecarSpec
 from isthmus.api.networking.virtual_service import Destination, VirtualServiceSpec
 from isthmus.engine import Reader
-from isthmus.mesh import protocols, proxies, scope_hosts, services, world
+from isthmus.mesh import destinations, protocols, proxies, scope_hosts, services, world
 from isthmus.mesh.hosts import exported
 from isthmus.mesh.model import Labels, Outbound, Port, Protocol, Scope, Service, has_labels, labels_of
 
@@ -27,7 +27,7 @@ _FAMILIES = ("IPv4", "IPv6")
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A service as a listener sees it: its host, the object that declares it, its ports (None: all of them)."""
+    """A service as a listener sees it: its host, the object that declares it, its ports (None: all)."""
 
     host: str
     source: Key
@@ -65,7 +65,11 @@ def scope_of(q: Reader, workload: Key) -> Scope | None:
     return Scope(
         namespace=workload.namespace,
         sidecar=None if router else q(sidecar_for, workload.namespace, proxy.labels),
-        labels=tuple(label for label in proxy.labels if label in q(asked_labels)),
+        labels=tuple(
+            label
+            for label in proxy.labels
+            if label in q(asked_labels) or label[0] in q(destinations.failover_labels)
+        ),
         families=_FAMILIES if world.fact(q, workload) else _families(proxy.addresses),
         network=proxy.network,
         locality=proxy.locality,
@@ -135,8 +139,10 @@ def _asked_by(q: Reader, key: Key) -> Labels:
     fact = world.fact(q, key)
     match fact.spec if fact else None:
         case VirtualServiceSpec() as spec:
-            matches = [m for route in (*spec.http, *spec.tcp, *spec.tls) for m in route.match]
-            return tuple(sorted({label for match in matches for label in match.source_labels.items()}))
+            asked = [m.source_labels for http in spec.http for m in http.match]
+            asked += [m.source_labels for tcp in spec.tcp for m in tcp.match]
+            asked += [m.source_labels for tls in spec.tls for m in tls.match]
+            return tuple(sorted({label for labels in asked for label in labels.items()}))
         case DestinationRuleSpec(workload_selector=selector) if selector:
             return labels_of(selector.match_labels)
     return ()
@@ -163,7 +169,7 @@ def egress_at(q: Reader, scope: Scope, port: int, bind: str = "") -> Egress | No
 def _egress(q: Reader, scope: Scope, listener: IstioEgressListener) -> Egress:
     named = scope_hosts.parse(listener.hosts, scope.namespace)
     said = listener.port
-    port = said and Port(said.number, said.name, protocols.parse(said.protocol), said.number)
+    port = Port(said.number, said.name, protocols.parse(said.protocol), said.number) if said else None
     only = said.number if port and said and said.number and port.protocol is not Protocol.HTTP_PROXY else None
     unix = listener.bind.startswith("unix://") or listener.bind.startswith("@")
     return Egress(
@@ -277,8 +283,10 @@ def _said_destinations(spec: VirtualServiceSpec, viewer: str) -> Iterable[Destin
         if http.mirror:
             yield http.mirror
         yield from (mirror.destination for mirror in http.mirrors)
-    for route in (*spec.tcp, *spec.tls):
-        yield from (target.destination for target in route.route)
+    for tcp in spec.tcp:
+        yield from (target.destination for target in tcp.route)
+    for tls in spec.tls:
+        yield from (target.destination for target in tls.route)
 
 
 # all together
