@@ -74,16 +74,23 @@ def test_every_mistake_is_told_with_its_path() -> None:
         }
     )
     assert found == {
-        "metadata.labels.v": "should be a string, is 1 (put it in quotes)",
+        "metadata.labels.v": (
+            'Invalid value: 1: metadata.labels.v in body must be of type string: "integer" (put it in quotes)'
+        ),
         "metadata.nmae": "unknown field (did you mean name?)",
         "spec.host": "unknown field (did you mean hosts?)",
-        "spec.http[0].route[1].destination.host": "required field is missing",
+        "spec.http[0].route[1].destination.host": "Required value",
         "spec.http[0].route[1].destination.hots": "unknown field (did you mean host?)",
-        "spec.http[0].route[1].weight": 'should be a whole number, is "80"',
+        "spec.http[0].route[1].weight": (
+            'Invalid value: "80": spec.http[0].route[1].weight in body must be of type integer: "string"'
+        ),
         "spec.http[1].match[0].headers[x-a].exat": "unknown field (did you mean exact?)",
-        "spec.http[1].match[0].headers[x-b]": "should be an object, is null",
+        "spec.http[1].match[0].headers[x-b]": (
+            'Invalid value: null: spec.http[1].match[0].headers[x-b] in body must be of type object: "null"'
+        ),
         "spec.http[1].timeout": (
-            "'1 second' is not a duration: write a number and a unit, such as 500ms, 1.5s or 2m30s"
+            'Invalid value: "1 second": is not a duration: '
+            "must be a valid duration greater than 1ms, such as 500ms, 1.5s or 2m30s"
         ),
     }
 
@@ -92,12 +99,12 @@ def test_every_mistake_is_told_with_its_path() -> None:
     ("doc", "field", "text"),
     [
         ([], "", "should be an object"),
-        ({"kind": "Service"}, "apiVersion", "missing"),
+        ({"kind": "Service"}, "apiVersion", "Required value"),
         ({"apiVersion": 1, "kind": "Service"}, "apiVersion", "should be a string"),
         ({"apiVersion": "v1", "kind": "Servce"}, "kind", "did you mean Service?"),
         ({"apiVersion": "v1", "kind": "VirtualService"}, "apiVersion", "use networking.istio.io/v1"),
-        ({"apiVersion": "v1", "kind": "Namespace", "metadata": {}}, "metadata.name", "missing"),
-        ({"apiVersion": "v1", "kind": "Namespace", "metadata": 1}, "metadata", "should be an object"),
+        ({"apiVersion": "v1", "kind": "Namespace", "metadata": {}}, "metadata.name", "Required value"),
+        ({"apiVersion": "v1", "kind": "Namespace", "metadata": 1}, "metadata", "must be of type object"),
         (
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "namespace": "b"}},
             "metadata.namespace",
@@ -140,7 +147,9 @@ def test_null_means_absent_for_fields_but_not_for_values() -> None:
     doc["spec"] |= {"labels": None, "weight": None}
     assert encode(decoded(doc))["spec"] == {"address": "10.0.0.1"}
     doc["spec"]["labels"] = {"app": None}
-    assert problems(doc) == {"spec.labels.app": "should be a string, is null"}
+    assert problems(doc) == {
+        "spec.labels.app": 'Invalid value: null: spec.labels.app in body must be of type string: "null"'
+    }
 
 
 def test_numbers_that_json_cannot_hold_are_refused() -> None:
@@ -156,7 +165,9 @@ def test_target_port_is_a_number_or_a_name() -> None:
     doc["spec"]["ports"][0]["targetPort"] = "http"
     assert encode(decoded(doc)) == doc
     doc["spec"]["ports"][0]["targetPort"] = True
-    assert problems(doc) == {"spec.ports[0].targetPort": "should be a port number or a port name"}
+    assert problems(doc) == {
+        "spec.ports[0].targetPort": "Invalid value: true: should be a port number or a port name"
+    }
 
 
 def test_port_keys_are_numbers_inside_and_strings_outside() -> None:

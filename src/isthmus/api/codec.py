@@ -5,14 +5,15 @@ Object   --encode--> document        Object --facts--> what the engine sees
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from isthmus.api.fields import fields, model_at, nearest, path, without_nulls
+from isthmus.api.fields import fields, json_type, model_at, nearest, path, without_nulls
 from isthmus.api.kinds import KINDS, Kind, kind_by_type
 from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Preserving, Problem
+from isthmus.api.mistakes import REQUIRED, null, said, seen
 
 M = TypeVar("M", bound=Model)
 
@@ -75,7 +76,7 @@ class Metadata(Model):
 def decode(document: Any, *, default_namespace: str = "default") -> tuple[Object | None, list[Problem]]:
     """The object that a document spells, or None and every problem that it has."""
     if not isinstance(document, Mapping):
-        return None, [Problem("", f"should be an object with apiVersion and kind, is {_seen(document)}")]
+        return None, [Problem("", f"should be an object with apiVersion and kind, is {seen(document)}")]
     kind, problems = _kind(document)
     if kind is None:
         return None, problems
@@ -86,7 +87,7 @@ def decode(document: Any, *, default_namespace: str = "default") -> tuple[Object
     problems += spec_problems
     status = document.get("status") or {}
     if not isinstance(status, Mapping):
-        problems.append(Problem("status", f"should be an object, is {_seen(status)}"))
+        problems.append(Problem("status", f"should be an object, is {seen(status)}"))
     meta, meta_problems = _meta(metadata, kind, default_namespace) if metadata is not None else (None, [])
     problems += meta_problems
     if problems or meta is None or spec is None:
@@ -149,9 +150,9 @@ def _kind(document: Mapping[str, Any]) -> tuple[Kind | None, list[Problem]]:
     for field in ("apiVersion", "kind"):
         value = document.get(field)
         if value is None or value == "":
-            problems.append(Problem(field, "required field is missing"))
+            problems.append(Problem(field, REQUIRED))
         elif not isinstance(value, str):
-            problems.append(Problem(field, f"should be a string, is {_seen(value)}"))
+            problems.append(Problem(field, f"should be a string, is {seen(value)}"))
     if problems:
         return None, problems
     api_version, name = document["apiVersion"], document["kind"]
@@ -173,7 +174,7 @@ def _spec(document: Mapping[str, Any], kind: Kind) -> tuple[Model | None, list[P
             body = {name: value for name, value in body.items() if name in known}
         return _parse(kind.spec_model, body, "")
     if kind.needs_spec and document.get("spec") is None:
-        return None, [Problem("spec", _said_of_missing("spec" in document, "spec", "object"))]
+        return None, [Problem("spec", null("spec", "object") if "spec" in document else REQUIRED)]
     return _parse(kind.spec_model, document.get("spec"), "spec")
 
 
@@ -198,74 +199,40 @@ def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Prob
     try:
         return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
-        return None, list(_problems(model, error, prefix))
+        return None, list(_problems(model, error, prefix, value))
 
 
-def _problems(model: type[Model], error: ValidationError, prefix: str) -> Iterable[Problem]:
+def _problems(model: type[Model], error: ValidationError, prefix: str, value: Any) -> Iterable[Problem]:
     for mistake in error.errors(include_url=False):
         location = mistake["loc"]
         if location and location[-1] == "[key]":
             location = location[:-1]
-        text, hint = _said(mistake["type"], mistake["msg"], mistake["input"], mistake.get("ctx", {}))
         if mistake["type"] == "extra_forbidden":
             parent = model_at(model, location[:-1])
             hint = nearest(str(location[-1]), fields(parent)) if parent else ""
-        yield Problem(path(prefix, location), text, hint)
+            yield Problem(path(prefix, location), "unknown field", hint)
+        elif mistake["type"] == "missing" and _is_null(value, location):
+            field = path(prefix, location)
+            yield Problem(field, null(field, json_type(model, location)))
+        else:
+            field = path(prefix, location)
+            context = {**mistake.get("ctx", {}), "message": mistake["msg"]}
+            yield Problem(field, *said(mistake["type"], field, mistake["input"], context))
 
 
-_WANTED = {
-    "string_type": "a string",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "mapping_type": "a map",
-    "dict_type": "a map",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-}
-_LIMITS = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
-
-
-def _said(kind: str, message: str, seen: Any, context: Mapping[str, Any]) -> tuple[str, str]:
-    if kind == "extra_forbidden":
-        return "unknown field", ""
-    if kind == "missing":
-        return "required field is missing", ""
-    if kind in _WANTED:
-        quoted = kind == "string_type" and isinstance(seen, bool | int | float)
-        return f"should be {_WANTED[kind]}, is {_seen(seen)}", "put it in quotes" if quoted else ""
-    if kind in _LIMITS:
-        word, bound = _LIMITS[kind]
-        return f"should be {word} {context[bound]}, is {_seen(seen)}", ""
-    if kind == "literal_error":
-        wanted = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-        return f"should be one of {', '.join(wanted)}, is {_seen(seen)}", nearest(str(seen), wanted)
-    if kind == "value_error":
-        return str(context["error"]), ""
-    return f"{message[:1].lower()}{message[1:]}, is {_seen(seen)}", ""
-
-
-def _said_of_missing(null: bool, field: str, wanted: str) -> str:
-    return f'{field} in body must be of type {wanted}: "null"' if null else "Required value"
-
-
-def _seen(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, list | tuple):
-        return "a list"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int | float) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _is_null(value: Any, location: Sequence[str | int]) -> bool:
+    for part in location:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return value is None
 
 
 def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[ObjectMeta | None, list[Problem]]:
     problems = []
     if not metadata.name:
-        problems.append(Problem("metadata.name", "required field is missing"))
+        problems.append(Problem("metadata.name", REQUIRED))
     if metadata.namespace and not kind.namespaced:
         problems.append(
             Problem("metadata.namespace", f"a {kind.kind} stands in no namespace", "leave it out")
@@ -273,7 +240,7 @@ def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[Objec
     version = metadata.resource_version
     if version and not (version.isascii() and version.isdigit() and len(version) < 19):
         problems.append(
-            Problem("metadata.resourceVersion", f"should be a version of ours, is {_seen(version)}")
+            Problem("metadata.resourceVersion", f"should be a version of ours, is {seen(version)}")
         )
     if problems:
         return None, problems

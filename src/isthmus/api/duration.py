@@ -42,7 +42,12 @@ def parse_duration(text: str) -> float:
 
 
 def _checked(text: str) -> str:
-    parse_duration(text)
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise ValueError(
+            "is not a duration: must be a valid duration greater than 1ms, such as 500ms, 1.5s or 2m30s"
+        ) from error
     return text
 
 

@@ -1,13 +1,15 @@
 """A kind's model -> the tree of its JSON fields: objects, lists and maps, and what a name nearly is."""
 
 import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from isthmus.api.meta import Model
+from pydantic.fields import FieldInfo
+
+from isthmus.api.meta import Model, NullIsEmpty
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +18,20 @@ class Field:
 
     container: Literal["one", "list", "map"]
     model: type[Model] | None
+    null_is_empty: bool = False
+    """Null in the list is an element that says nothing."""
 
 
 @cache
 def fields(model: type[Model]) -> Mapping[str, Field]:
     """The fields of a model by the name they have in JSON."""
-    return {field.alias or name: _field(field.annotation) for name, field in model.model_fields.items()}
+    return {info.alias or name: _marked(info) for name, info in model.model_fields.items()}
+
+
+def _marked(info: FieldInfo) -> Field:
+    field = _field(info.annotation)
+    marked = any(isinstance(mark, NullIsEmpty) for mark in info.metadata)
+    return replace(field, null_is_empty=True) if marked else field
 
 
 def _field(annotation: Any) -> Field:
@@ -55,7 +65,8 @@ def _inside(value: Any, field: Field | None) -> Any:
         return value
     model = field.model
     if field.container == "list" and isinstance(value, list | tuple):
-        return [without_nulls(element, model) for element in value]
+        empty: dict[str, Any] | None = {} if field.null_is_empty else None
+        return [without_nulls(empty if element is None else element, model) for element in value]
     if field.container == "map" and isinstance(value, Mapping):
         return {key: without_nulls(element, model) for key, element in value.items()}
     return without_nulls(value, model)
@@ -76,6 +87,22 @@ def model_at(model: type[Model], location: Iterable[str | int]) -> type[Model] |
             return None
         current, inside_map = found, found.container == "map"
     return None if inside_map else current.model
+
+
+def json_type(model: type[Model], location: Sequence[str | int]) -> str:
+    """The JSON type of the field at this location: string, integer, object, …"""
+    parent = model_at(model, location[:-1])
+    name = location[-1] if location else ""
+    for plain, info in parent.model_fields.items() if parent else ():
+        if (info.alias or plain) == name:
+            found = fields(parent)[str(name)] if parent else Field("one", None)
+            if found.container != "one":
+                return "array" if found.container == "list" else "object"
+            return "object" if found.model else _JSON_TYPES.get(info.annotation, "string")
+    return "object"
+
+
+_JSON_TYPES: Mapping[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def path(prefix: str, location: Iterable[str | int]) -> str:

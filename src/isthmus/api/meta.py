@@ -60,6 +60,11 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class NullIsEmpty:
+    """Marks a list in which Istio takes null for an element that says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something about an object that its author should know.
 

@@ -6,18 +6,36 @@ Errors refuse an object, warnings are told.
 
 from collections.abc import Iterator
 
-from isthmus.api import validate_routing, validate_services, validate_traffic
-from isthmus.api.core import ServiceSpec
+from isthmus.api import core
+from isthmus.api.extensions import WasmPluginSpec
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Object, Problem
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
+from isthmus.api.networking.envoy_filter import EnvoyFilterSpec
+from isthmus.api.networking.gateway import GatewaySpec
+from isthmus.api.networking.proxy_config import ProxyConfigSpec
 from isthmus.api.networking.service_entry import ServiceEntrySpec
+from isthmus.api.networking.sidecar import SidecarSpec
 from isthmus.api.networking.virtual_service import VirtualServiceSpec
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.networking.workload_group import WorkloadGroupSpec
 from isthmus.api.rules import labels, wrong
-from isthmus.api.security import PeerAuthenticationSpec
+from isthmus.api.security import AuthorizationPolicySpec, PeerAuthenticationSpec, RequestAuthenticationSpec
 from isthmus.api.syntax import dns_label, dns_label_1035, dns_subdomain, label_key
+from isthmus.api.telemetry import TelemetrySpec
+from isthmus.api.validation import (
+    authentication,
+    authorization,
+    destination_rule,
+    gateway,
+    proxy,
+    service_entry,
+    sidecar,
+    telemetry,
+    virtual_service,
+    workload,
+)
+from isthmus.api.validation import core as core_rules
 
 _LARGEST_ANNOTATIONS = 256 * 1024
 
@@ -28,23 +46,44 @@ def validate(obj: Object) -> list[Problem]:
 
 
 def _spec(obj: Object) -> Iterator[Problem]:
+    namespace = obj.meta.namespace
     match obj.spec:
         case VirtualServiceSpec() as spec:
-            yield from validate_routing.virtual_service(spec)
+            yield from virtual_service.virtual_service(spec, namespace)
         case DestinationRuleSpec() as spec:
-            yield from validate_traffic.destination_rule(spec)
-        case PeerAuthenticationSpec() as spec:
-            yield from validate_traffic.peer_authentication(spec)
-        case ServiceSpec() as spec:
-            yield from validate_services.service(spec)
+            yield from destination_rule.destination_rule(spec, namespace)
+        case GatewaySpec() as spec:
+            yield from gateway.gateway(spec, obj.meta.name, obj.meta.annotations)
         case ServiceEntrySpec() as spec:
-            yield from validate_services.service_entry(spec)
+            yield from service_entry.service_entry(spec, namespace, obj.meta.labels)
         case WorkloadEntrySpec() as spec:
-            yield from validate_services.workload_entry(spec)
+            yield from workload.workload_entry(spec)
         case WorkloadGroupSpec() as spec:
-            yield from validate_services.workload_group(spec)
+            yield from workload.workload_group(spec)
+        case SidecarSpec() as spec:
+            yield from sidecar.sidecar(spec, namespace)
+        case PeerAuthenticationSpec() as spec:
+            yield from authentication.peer_authentication(spec)
+        case RequestAuthenticationSpec() as spec:
+            yield from authentication.request_authentication(spec)
+        case AuthorizationPolicySpec() as spec:
+            yield from authorization.authorization_policy(spec, obj.meta.annotations)
+        case TelemetrySpec() as spec:
+            yield from telemetry.telemetry(spec)
+        case EnvoyFilterSpec() as spec:
+            yield from proxy.envoy_filter(spec)
+        case ProxyConfigSpec() as spec:
+            yield from proxy.proxy_config(spec)
+        case WasmPluginSpec() as spec:
+            yield from proxy.wasm_plugin(spec)
+        case core.ServiceSpec() as spec:
+            yield from core_rules.service(spec)
+        case core.SecretSpec() as spec:
+            yield from core_rules.secret(spec)
+        case core.ConfigMapSpec() as spec:
+            yield from core_rules.config_map(spec)
         case JoinTokenSpec() as spec:
-            yield from validate_services.join_token(spec)
+            yield from core_rules.join_token(spec)
 
 
 def _metadata(obj: Object) -> Iterator[Problem]:
@@ -57,4 +96,7 @@ def _metadata(obj: Object) -> Iterator[Problem]:
     for key in meta.annotations:
         yield from wrong("metadata.annotations", key, label_key(key.lower()))
     if sum(len(key) + len(value) for key, value in meta.annotations.items()) > _LARGEST_ANNOTATIONS:
-        yield Problem("metadata.annotations", f"are larger than {_LARGEST_ANNOTATIONS} bytes")
+        yield Problem("metadata.annotations", f"Too long: may not be more than {_LARGEST_ANNOTATIONS} bytes")
+    if authorization.DRY_RUN in meta.annotations and not isinstance(obj.spec, AuthorizationPolicySpec):
+        text = f"unsupported annotation {authorization.DRY_RUN}, please remove the annotation"
+        yield Problem(f"metadata.annotations[{authorization.DRY_RUN}]", text)

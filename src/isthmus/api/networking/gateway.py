@@ -48,7 +48,7 @@ class ServerTLSSettings(Model):
     """Name of the secret with key and certificates; not together with paths."""
     credential_names: Annotated[tuple[str, ...], Field(max_length=2)] = ()
     """Names of up to two secrets (RSA and ECDSA); not together with other sources."""
-    tls_certificates: Annotated[tuple[TLSCertificate, ...], Field(max_length=2)] = ()
+    tls_certificates: tuple[TLSCertificate, ...] = ()
     """Up to two certificates (RSA and ECDSA) by path; not together with other sources."""
     subject_alt_names: tuple[str, ...] = ()
     """Names of which a client's certificate must have one."""

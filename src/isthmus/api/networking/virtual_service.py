@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from isthmus.api.duration import Duration
-from isthmus.api.meta import Later, Model
+from isthmus.api.meta import Later, Model, NullIsEmpty
 from isthmus.api.networking.http_options import CorsPolicy, Delegate, RegexRewrite
 from isthmus.api.shapes import Int32, Percent, PortSelector, StringMatch, UInt32
 
@@ -203,7 +203,7 @@ class HTTPRoute(Model):
 
     name: str = ""
     """Name of the route, which access logs show."""
-    match: tuple[HTTPMatchRequest, ...] = ()
+    match: Annotated[tuple[HTTPMatchRequest, ...], NullIsEmpty()] = ()
     """Conditions of which one must hold; without any, every request matches."""
     route: tuple[HTTPRouteDestination, ...] = ()
     """Destinations of the requests; exactly one of route, redirect and directResponse is set."""

@@ -1,0 +1,1 @@
+"""The rules of each kind: what its types cannot say."""
