@@ -103,6 +103,7 @@ class _Sidecar:
             except OSError as error:
                 hint = "what holds that address? `isthmus join` names it before it changes anything"
                 raise StepFailed("dns", f"the stub cannot listen: {error}", hint) from None
+            await self._follow_connections()
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(orders.follow(self._desk, self._secrets, self._paths))
             await self._come_up()
@@ -149,6 +150,18 @@ class _Sidecar:
                 f"can this VM reach the control plane's ADS door {', '.join(self._desk.membership.doors)}?",
             ) from None
         await self._first_orders()
+
+    async def _follow_connections(self) -> None:
+        """Puts an empty table in place before anything is connected.
+
+        Its NAT chains make the kernel track connections. One that is older than that, and on which the other
+        side speaks next, counts as new when its packet comes in: a firewall installed later would drop it.
+        """
+        try:
+            if await asyncio.to_thread(capture.installed) is None:
+                await asyncio.to_thread(capture.install, self._journal, capture.Capture.of((), ()))
+        except nft.NftFailed as error:
+            raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
 
     async def _start(self) -> envoy.Envoy:
         try:
