@@ -106,7 +106,7 @@ def test_all_mistakes_are_told_and_nothing_is_applied(
         f"{tmp_path}/4.json:1: is not UTF-8 text: invalid start byte at byte 0",
         f"{tmp_path}/missing.yaml:1: cannot be read: No such file or directory",
         f"{tmp_path}/1.yaml:2: WorkloadEntry/bookinfo/bad: spec.address: "
-        '"300.1.1.1" is not a valid FQDN or an IP address',
+        'Invalid value: "300.1.1.1": endpoint address is not a valid FQDN or an IP address',
         f"{tmp_path}/3.yml:1: VirtualService/bookinfo/typo: spec.host: unknown field (did you mean hosts?)",
         "nothing was applied",
     ]
@@ -198,7 +198,7 @@ def test_a_token_is_one_line_on_stdout(isthmus: Run, server: KubeServer) -> None
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["get", "pods"], "'pods' is no kind: kinds are Namespace"),
+        (["get", "widgets"], "'widgets' is no kind: kinds are Namespace"),
         (["get", "virtualservce"], "did you mean VirtualService?"),
         (["get", "vs,we", "a"], "a name goes with one kind"),
         (["get", "vs", "a", "-A"], "a name goes with one kind"),

@@ -116,7 +116,7 @@ def test_refusals_are_kubernetes_own(server: KubeServer) -> None:
     assert status(nowhere) == (404, "NotFound", 'namespaces "nowhere" not found')
     for path in (
         "/apis/x.io/v1/things",
-        "/api/v1/pods",
+        "/api/v1/widgets",
         "/apis/networking.istio.io/v2/workloadentries",
         f"{ENTRIES}/a/scale",
         "/api/v2",
@@ -159,7 +159,8 @@ def test_every_mistake_of_an_object_is_a_cause(server: KubeServer) -> None:
         "spec.host": "unknown field (did you mean hosts?)",
         "spec.http[0].route[0].wieght": "unknown field (did you mean weight?)",
         "spec.http[0].timeout": (
-            "'soon' is not a duration: write a number and a unit, such as 500ms, 1.5s or 2m30s"
+            'Invalid value: "soon": is not a duration: '
+            "must be a valid duration greater than 1ms, such as 500ms, 1.5s or 2m30s"
         ),
     }
 
@@ -186,7 +187,7 @@ def test_discovery(server: KubeServer) -> None:
     assert server.request("GET", "/version").document["major"] == "1"
     assert server.request("GET", "/api").document["versions"] == ["v1"]
     groups = {group["name"]: group for group in server.request("GET", "/apis").document["groups"]}
-    assert set(groups) == {"networking.istio.io", "security.istio.io", "isthmus.dev"}
+    assert {"networking.istio.io", "security.istio.io", "isthmus.dev", "discovery.k8s.io"} <= set(groups)
     assert groups["networking.istio.io"]["preferredVersion"]["groupVersion"] == "networking.istio.io/v1"
     resources = server.request("GET", "/apis/networking.istio.io/v1beta1").document["resources"]
     rows = {row["name"]: row for row in resources}

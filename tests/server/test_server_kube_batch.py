@@ -75,7 +75,7 @@ def test_nothing_of_a_bad_batch_is_applied_and_everything_is_told(server: KubeSe
         (4, "Servce/x", "kind"),
         (5, "WorkloadEntry/nowhere/lost", "metadata.namespace"),
         (6, "WorkloadEntry/bookinfo/good", "metadata.name"),
-        (7, "VirtualService/bookinfo/wrong", "spec.http[0]"),
+        (7, "VirtualService/bookinfo/wrong", "spec.http[0].route"),
         (8, "JoinToken/bookinfo/t", "kind"),
     ]
     assert reply.document["kind"] == "Status"

@@ -26,7 +26,7 @@ from isthmus.server.selectors import field_selector, label_selector
         ("namespaces/a/services/b/scale", None),
         ("namespaces/a/services/b/status/x", None),
         ("namespaces//services", None),
-        ("pods", None),
+        ("widgets", None),
         ("", None),
     ],
 )
