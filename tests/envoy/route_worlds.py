@@ -5,6 +5,8 @@ from typing import Any
 from envoy.config.route.v3 import route_pb2 as route_v3
 from google.protobuf.json_format import MessageToDict
 
+from isthmus.api.meta import Key, Object, ObjectMeta
+from isthmus.api.networking.virtual_service import VirtualServiceSpec
 from isthmus.envoy.resource import Resource
 from isthmus.envoy.routes import routes
 from isthmus.mesh.model import Scope
@@ -27,7 +29,8 @@ def virtual_service(
 
 def resource(world: World, name: str = "9080", scope: Scope = BOOKINFO) -> Resource:
     """The route configuration of that name."""
-    return world.engine(routes, scope, name)
+    found: Resource = world.engine(routes, scope, name)
+    return found
 
 
 def configuration(world: World, name: str = "9080", scope: Scope = BOOKINFO) -> route_v3.RouteConfiguration:
@@ -47,3 +50,22 @@ def made(rule: str, *others: str) -> dict[str, Any]:
     host = virtual_hosts(world)["reviews.bookinfo.svc.cluster.local:9080"]
     plain: dict[str, Any] = MessageToDict(host.routes[0], preserving_proto_field_name=True)
     return plain
+
+
+def many_rules(count: int) -> World:
+    """A world in which `reviews` has so many rules, each with an expression of its own."""
+    world = World().apply(SERVICES)
+    spec = {
+        "hosts": ["reviews"],
+        "http": [
+            {
+                "match": [{"uri": {"regex": f"/p{i}/([a-z]+[0-9]*)+"}}],
+                "route": [{"destination": {"host": "reviews", "subset": f"v{i % 3}"}}],
+            }
+            for i in range(count)
+        ],
+    }
+    key = Key("VirtualService", "bookinfo", "many")
+    meta = ObjectMeta(name="many", namespace="bookinfo")
+    world.objects[key] = Object(key, meta, VirtualServiceSpec.model_validate(spec))
+    return world.apply()
