@@ -1,20 +1,16 @@
-"""Clusters that lead to no service: to where the caller wanted to, to nowhere, to a workload's own ports."""
+"""Clusters that lead to no service: to where the caller wanted to, or to nowhere."""
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
 
-from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.envoy import naming
 from isthmus.envoy.message import address, duration, resource
-from isthmus.envoy.pools import HttpOptions, attach, http_options, limit, unlimited
+from isthmus.envoy.pools import HttpOptions, attach, unlimited
 from isthmus.envoy.resource import CLUSTER, Resource
-from isthmus.mesh import destinations, world
-from isthmus.mesh.destinations import Policy
-from isthmus.mesh.model import Protocol
 
 _CONNECT_TIMEOUT_S = 10.0
-_INBOUND_IDLE_S = 60.0
 _PASSTHROUGH_IDLE_S = 300.0
+_INBOUND_IDLE_S = 60.0
 _SOURCES = ("127.0.0.6", "::6")
 """Connections of the sidecar to the VM's own programs come from here: capture lets them through."""
 
@@ -25,40 +21,10 @@ def fixed_clusters(_: Reader) -> tuple[Resource, ...]:
         name=naming.BLACK_HOLE, type=cluster_v3.Cluster.STATIC, connect_timeout=duration(1)
     )
     inbound = _original_destination(naming.INBOUND_PASSTHROUGH)
+    inbound.cleanup_interval.CopyFrom(duration(_INBOUND_IDLE_S))
     _from_loopback(inbound)
     passthrough = _original_destination(naming.PASSTHROUGH)
     return tuple(resource(CLUSTER, m.name, m) for m in (black_hole, inbound, passthrough))
-
-
-def inbound_cluster(
-    q: Reader, port: int, protocol: Protocol, rules: tuple[Key, ...] = (), service_port: int = 0
-) -> Resource:
-    """The cluster of a workload's own port: the address that the caller dialled, from a known source.
-
-    Of the service's DestinationRules only the connection pool counts here.
-    """
-    message = cluster_v3.Cluster(
-        name=naming.inbound(port),
-        type=cluster_v3.Cluster.ORIGINAL_DST,
-        lb_policy=cluster_v3.Cluster.CLUSTER_PROVIDED,
-        cleanup_interval=duration(_INBOUND_IDLE_S),
-    )
-    said = q(destinations.policy, rules, "", service_port)
-    pool = Policy(connection_pool=said.connection_pool, retry_budget=said.retry_budget)
-    limit(message, pool, q(world.settings))
-    message.ClearField("upstream_connection_options")
-    _from_loopback(message)
-    attach(message, http_options(protocol, _without_upgrade(pool)))
-    return resource(CLUSTER, message.name, message, rules)
-
-
-def _without_upgrade(policy: Policy) -> Policy:
-    """The policy without an upgrade to HTTP/2, which is about connections of callers."""
-    pool = policy.connection_pool
-    if pool is None or pool.http is None:
-        return policy
-    http = pool.http.model_copy(update={"h2_upgrade_policy": "DEFAULT"})
-    return Policy(connection_pool=pool.model_copy(update={"http": http}))
 
 
 def _from_loopback(message: cluster_v3.Cluster) -> None:

@@ -184,7 +184,7 @@ def targets(q: Reader, key: Key) -> tuple[Target, ...]:
     """The ports of a proxy's workload that services lead to, those of the oldest service first."""
     found: list[Target] = []
     for source in q(selecting, key):
-        ports = q(_serving_ports, source, key)
+        ports = _serving_ports(q, source, key)
         found += [Target(number, port, source) for port, number in ports if port.protocol is not Protocol.UDP]
     return tuple(found)
 
@@ -193,7 +193,7 @@ def selecting(q: Reader, key: Key) -> tuple[Key, ...]:
     """The Services and ServiceEntries that lead to a proxy's workload, the oldest first."""
     labels = q(_proxy_labels, key)
     found = {source for source, wanted in q(selectors, key.namespace) if has_labels(labels, wanted)}
-    found.update(q(_naming, key))
+    found.update(_naming(q, key))
     return tuple(sorted(found, key=lambda source: (q(world.seniority, source), source.kind)))
 
 
