@@ -6,6 +6,7 @@ https://istio.io/latest/docs/tasks/observability/logs/access-log/
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog_v3
 from envoy.config.core.v3 import substitution_format_string_pb2 as format_v3
@@ -82,7 +83,7 @@ def _format(style: LogStyle) -> format_v3.SubstitutionFormatString:
     said = style.format.strip()
     if style.as_json or said.startswith("{"):
         fields = Struct()
-        fields.update(_json_fields(said) or _FIELDS)
+        fields.update(_json_fields(said) or {**_FIELDS})
         return format_v3.SubstitutionFormatString(json_format=fields)
     text = style.format or _text()
     return format_v3.SubstitutionFormatString(
@@ -90,7 +91,7 @@ def _format(style: LogStyle) -> format_v3.SubstitutionFormatString:
     )
 
 
-def _json_fields(said: str) -> dict[str, object]:
+def _json_fields(said: str) -> dict[str, Any]:
     try:
         fields = json.loads(said)
     except ValueError:

@@ -123,7 +123,8 @@ def plan(q: Reader, scope: Scope) -> Plan:
             _place(q, scope, ask, entries, losses)
     found = [
         Listener(e.binds, e.port, e.bound, tuple(e.chains), tuple(sorted(e.sources)))
-        for e in entries.values()
+        for (bind, _), e in entries.items()
+        if bind == e.binds[0]
     ]
     return Plan(tuple(sorted(found, key=lambda listener: listener.name)), tuple(losses))
 
@@ -229,30 +230,50 @@ def _place(
         http = _http_chain(ask, sniffed=True, own=not on_wildcard)
         ask.chains = [*_byte_chains(q, scope, ask, on_wildcard=on_wildcard), http]
     if held is None or (ask.port.protocol is Protocol.AUTO and held.protocol.is_http):
-        if held is not None:
-            losses.append(_loss(held.owner, ask, held, "another takes what is not HTTP as well"))
-        source = ask.service.source
-        entries[ask.binds[0], ask.port.number] = _Entry(
-            ask.binds, ask.port.number, ask.bound, protocol, ask.chains, source, {source}
-        )
+        _take(ask, protocol, held, entries, losses)
         return
     if {ask.port.protocol, held.protocol} & _JEALOUS and ask.port.protocol is not held.protocol:
         losses.append(
             _loss(ask.service.source, ask, held, "MySQL and MongoDB share a bind with nothing else")
         )
+    elif _merge(ask, held, losses):
         return
-    _merge(ask, held, losses)
+    if ask.binds[1:]:
+        # an address of the other family may still be free
+        _place(q, scope, replace(ask, binds=ask.binds[1:]), entries, losses)
 
 
-def _merge(ask: _Ask, held: _Entry, losses: list[Loss]) -> None:
+def _take(
+    ask: _Ask,
+    protocol: Protocol,
+    held: _Entry | None,
+    entries: dict[tuple[str, int], _Entry],
+    losses: list[Loss],
+) -> None:
+    """A listener of its own, on the binds that nobody has yet."""
+    number, source = ask.port.number, ask.service.source
+    if held is not None:
+        losses.append(_loss(held.owner, ask, held, "another takes what is not HTTP as well"))
+        binds = held.binds
+    else:
+        binds = tuple(bind for bind in ask.binds if (bind, number) not in entries)
+    entry = _Entry(binds, number, ask.bound, protocol, ask.chains, source, {source})
+    entries.update({(bind, number): entry for bind in binds})
+
+
+def _merge(ask: _Ask, held: _Entry, losses: list[Loss]) -> bool:
+    """Puts the chains beside those that are there; whether any of them found a place."""
+    placed = False
     for chain in ask.chains:
         if any(_clash(existing, chain) for existing in held.chains):
             losses.append(_loss(ask.service.source, ask, held, "nothing tells their connections apart"))
-        else:
-            held.chains.append(chain)
-            held.sources.add(ask.service.source)
+            continue
+        held.chains.append(chain)
+        held.sources.add(ask.service.source)
+        placed = True
     if held.protocol is not ask.port.protocol and not (held.protocol.is_tcp and ask.port.protocol.is_tcp):
         held.protocol = Protocol.AUTO
+    return placed
 
 
 def _loss(loser: Key, ask: _Ask, held: _Entry, reason: str) -> Loss:
