@@ -60,8 +60,6 @@ def _thresholds(
         share = _RETRY_SHARE if budget.percent is None else budget.percent
         found.retry_budget.budget_percent.value = share
         found.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency or _RETRIES_AT_LEAST
-        if budget.budget_interval:
-            found.retry_budget.budget_interval.CopyFrom(duration(parse_duration(budget.budget_interval)))
     return found
 
 
