@@ -16,7 +16,7 @@ from envoy.config.route.v3 import route_pb2 as route_v3
 from isthmus.api.meta import Key
 from isthmus.api.networking.load_balancing import ConsistentHashLB
 from isthmus.engine import Reader
-from isthmus.envoy import naming
+from isthmus.envoy import listeners_dynamic, naming
 from isthmus.envoy.message import duration, resource
 from isthmus.envoy.resource import ROUTES, Resource
 from isthmus.envoy.rules import default_route, rule_route
@@ -72,18 +72,6 @@ def configuration(
     return resource(ROUTES, name, message, sources)
 
 
-def http_ports(q: Reader, scope: Scope) -> tuple[int, ...]:
-    """The ports on which a scope sees HTTP services, sorted."""
-    found = {port for host in q(scopes.visible_hosts, scope) for port in q(http_ports_of, host)}
-    return tuple(sorted(found - naming.RESERVED_PORTS))
-
-
-def http_ports_of(q: Reader, host: str) -> tuple[int, ...]:
-    """The HTTP ports of a host."""
-    service = q(services.service, host)
-    return tuple(p.number for p in service.ports if p.protocol.is_http) if service else ()
-
-
 # the routes of a virtual host
 
 
@@ -135,7 +123,10 @@ def _only(hosts: Sequence[VirtualHost], host: str, name: str) -> Sequence[Virtua
 
 
 def _unclaimed(q: Reader, scope: Scope) -> route_components_v3.VirtualHost:
-    if q(scopes.outbound_policy, scope) is Outbound.REGISTRY_ONLY:
+    outbound = q(scopes.outbound_policy, scope)
+    if outbound is Outbound.ALLOW_ANY_DYNAMIC_DNS:
+        return listeners_dynamic.anywhere_host()
+    if outbound is Outbound.REGISTRY_ONLY:
         route = route_components_v3.Route(
             name="block_all", match={"prefix": "/"}, direct_response={"status": 502}
         )

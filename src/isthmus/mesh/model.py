@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from isthmus.api.meta import Key, Problem
 from isthmus.api.networking.destination_rule import TcpKeepalive
 from isthmus.api.networking.load_balancing import LocalityLoadBalancerSetting
-from isthmus.api.networking.virtual_service import Headers, HTTPMatchRequest, HTTPRetry, HTTPRoute
+from isthmus.api.networking.virtual_service import Headers, HTTPRetry
 
 T = TypeVar("T")
 
@@ -111,6 +111,8 @@ class Outbound(Enum):
     """What happens to captured traffic that no service claims."""
 
     ALLOW_ANY = "ALLOW_ANY"
+    ALLOW_ANY_DYNAMIC_DNS = "ALLOW_ANY_DYNAMIC_DNS"
+    """Like ALLOW_ANY; plaintext requests go to where their host is, not to the address that was dialled."""
     REGISTRY_ONLY = "REGISTRY_ONLY"
 
 
@@ -127,7 +129,7 @@ class MeshSettings:
     inbound_localhost: bool = False
     """Whether proxies dial their own workload at the loopback address."""
     detection_timeout_s: float = 0.1
-    """How long first bytes are waited for where they tell the protocol: what a server that speaks first costs."""
+    """How long first bytes are waited for where they tell the protocol."""
     auto_mtls: bool = True
     locality: LocalityLoadBalancerSetting | None = None
     h2_upgrade: bool = False
@@ -291,37 +293,6 @@ class Destination:
     subset: str
     weight: int
     headers: Headers | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRule:
-    """One rule for requests: the first whose `match` holds wins (None holds always).
-
-    `actions` is the VirtualService's own rule: timeout, retries, faults, redirect, rewrite, headers.
-    """
-
-    name: str
-    match: HTTPMatchRequest | None
-    destinations: tuple[Destination, ...]
-    actions: HTTPRoute
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTable:
-    """The ordered rules for one host and port; without rules, everything goes to the host itself."""
-
-    host: str
-    port: int
-    rules: tuple[HttpRule, ...] | None
-    sources: tuple[Key, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TcpTable:
-    """Where connections to one host and port go."""
-
-    destinations: tuple[Destination, ...]
-    sources: tuple[Key, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from isthmus.api.networking.virtual_service import (
 from isthmus.api.shapes import Percent
 from isthmus.engine import Reader
 from isthmus.mesh import routing_hashes, services, world
-from isthmus.mesh.hosts import exported, most_specific
-from isthmus.mesh.model import Destination, Labels, TcpTable, labels_of
+from isthmus.mesh.hosts import exported
+from isthmus.mesh.model import Destination, Labels, labels_of
 from isthmus.mesh.routing_rules import KIND, gateways, http_rules
 from isthmus.mesh.routing_table import MESH, Caller, HttpRule, Mirror
 
@@ -52,17 +52,6 @@ def rules_by_host(q: Reader, viewer: str, gateway: str) -> Mapping[str, tuple[Ke
     return {host: tuple(keys) for host, keys in found.items()}
 
 
-def rules_of(q: Reader, viewer: str, host: str) -> tuple[Key, ...]:
-    """The VirtualServices that route requests of sidecars for a service; the first that has rules counts.
-
-    Those that name the host itself, else the first of the most specific wildcard.
-    """
-    by_host = q(rules_by_host, viewer, MESH)
-    if host in by_host and not host.startswith("*"):
-        return by_host[host]
-    return (most_specific(by_host, host) or ())[:1]
-
-
 def hosts_of(q: Reader, key: Key) -> tuple[str, ...]:
     """The hosts (or wildcards) that a VirtualService is about, in full."""
     spec = world.spec(q, key, VirtualServiceSpec)
@@ -85,17 +74,6 @@ def _binding(q: Reader, key: Key) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 # for whom
-
-
-def asked_labels(q: Reader, namespace: str, labels: Labels) -> Labels:
-    """Those labels of a workload that some VirtualService asks about: all that its routes depend on."""
-    asked = {
-        name
-        for key in q(visible_rules, namespace, MESH)
-        for wanted in q(_source_labels, key)
-        for name, _ in wanted
-    }
-    return tuple((name, value) for name, value in labels if name in asked)
 
 
 def narrowed(q: Reader, key: Key, caller: Caller) -> Caller:
@@ -237,34 +215,3 @@ def only_port(q: Reader, host: str) -> int | None:
     """The port of a service that has exactly one."""
     service = q(services.service, host)
     return service.ports[0].number if service and len(service.ports) == 1 else None
-
-
-# in use until listeners are made of ways out
-
-
-def governing(q: Reader, viewer: str, host: str) -> Key | None:
-    """The VirtualService that callers in namespace `viewer` obey towards a host."""
-    found = most_specific(q(rules_by_host, viewer, MESH), host)
-    return found[0] if found else None
-
-
-def tcp_table(q: Reader, rule: Key | None, host: str, port: int) -> TcpTable:
-    """Where connections to a host and port go under the VirtualService that governs it."""
-    spec = world.spec(q, rule, VirtualServiceSpec) if rule else None
-    for route in spec.tcp if spec else ():
-        if not route.match or any(m.port in (None, port) for m in route.match):
-            assert rule is not None
-            found = [(services.resolve(q, d.destination.host, rule.namespace), d) for d in route.route]
-            return TcpTable(
-                tuple(
-                    Destination(
-                        host_,
-                        d.destination.port.number if d.destination.port else q(only_port, host_) or port,
-                        d.destination.subset,
-                        d.weight,
-                    )
-                    for host_, d in found
-                ),
-                (rule,),
-            )
-    return TcpTable((Destination(host, port, "", 1),), ())
