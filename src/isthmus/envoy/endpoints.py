@@ -18,7 +18,7 @@ from isthmus.mesh import destinations, endpoints, localities, services, workload
 from isthmus.mesh.localities import Group
 from isthmus.mesh.model import Endpoint
 
-_TLS_MATCH = "envoy.transport_socket_match"
+TLS_MATCH = "envoy.transport_socket_match"
 
 
 def assignment(q: Reader, target: Target) -> Resource:
@@ -81,7 +81,7 @@ def _lb_endpoint(endpoint: Endpoint, healthy: bool) -> endpoint_v3.LbEndpoint:
         load_balancing_weight={"value": endpoint.weight},
     )
     if endpoint.mtls:
-        message.metadata.filter_metadata[_TLS_MATCH].update({"tlsMode": "istio"})
+        message.metadata.filter_metadata[TLS_MATCH].update({"tlsMode": "istio"})
     if endpoint.workload:
         workload = f"{endpoint.workload.name};{endpoint.workload.namespace}"
         message.metadata.filter_metadata["istio"].update({"workload": workload})

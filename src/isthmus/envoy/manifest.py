@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.envoy import inbound, listeners, outbound, routes
+from isthmus.envoy.gateway import edge_manifest
 from isthmus.envoy.host import host_config
 from isthmus.envoy.inbound_clusters import inbound_cluster
 from isthmus.envoy.resource import (
@@ -24,8 +25,8 @@ from isthmus.envoy.resource import (
     ProxyId,
     Resource,
 )
+from isthmus.mesh import gateways, scope_inbound, scope_listeners
 from isthmus.mesh import scope as scopes
-from isthmus.mesh import scope_inbound, scope_listeners
 from isthmus.mesh.model import Scope
 
 _WORKLOAD_KIND = "WorkloadEntry"
@@ -37,6 +38,8 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     if scope is None:
         return {}
     workload = Key(_WORKLOAD_KIND, proxy.namespace, proxy.workload)
+    if scope.router:
+        return edge_manifest(q, type_url, q(gateways.edge_of, workload))
     if type_url == CLUSTER:
         return {**q(outbound.outbound_clusters, scope), **q(inbound_clusters, workload)}
     if type_url == ENDPOINTS:

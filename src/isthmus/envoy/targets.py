@@ -14,6 +14,9 @@ class Place:
     """Whether they are gateways: nobody dialled an address that they could go on to."""
     locality: str = ""
     labels: Labels = ()
+    network: str = ""
+    only_own_network: bool = False
+    """Whether what is elsewhere is left out, instead of being reached through its network's gateway."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,12 @@ def beginning(prefix: str) -> string_v3.StringMatcher:
     return string_v3.StringMatcher(prefix=prefix)
 
 
+def named(name: str) -> list[tls_common_v3.SubjectAltNameMatcher]:
+    """Matches a name in a certificate, of whatever type: Istio asks for none in particular."""
+    matcher = exactly(name)
+    return [tls_common_v3.SubjectAltNameMatcher(san_type=kind, matcher=matcher) for kind in _SAN_TYPES]
+
+
 def server(peers: Iterable[string_v3.StringMatcher], alpn: Iterable[str] = ()) -> base_v3.TransportSocket:
     """Mutual TLS as a server: callers must prove one of the identities."""
     context = tls_v3.DownstreamTlsContext(
@@ -110,11 +116,7 @@ def originated(said: Origination, alpn: Iterable[str] = ()) -> base_v3.Transport
         validation.validation_context_sds_secret_config.CopyFrom(secret(said.roots))
         validation.default_validation_context.SetInParent()
         for name in said.names:
-            # a name in a certificate may be of any type; Istio asks for none in particular
-            for san_type in _SAN_TYPES:
-                validation.default_validation_context.match_typed_subject_alt_names.add(
-                    san_type=san_type, matcher=exactly(name)
-                )
+            validation.default_validation_context.match_typed_subject_alt_names.extend(named(name))
         if said.revoked:
             validation.default_validation_context.crl.filename = said.revoked
     else:

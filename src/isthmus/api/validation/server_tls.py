@@ -11,7 +11,7 @@ _OLD = {"TLSV1_0", "TLSV1_1"}
 _TERMINATED = {"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"}
 _PASSED_ON = {"PASSTHROUGH", "AUTO_PASSTHROUGH"}
 _MOST_CERTIFICATES = 2
-_CIPHERS = {
+CIPHERS = {
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -56,7 +56,7 @@ def _ciphers(at: str, tls: ServerTLSSettings) -> Iterator[Problem]:
         text = "TLS version below TLSV1_2 require setting compatible ciphers: the defaults are not"
         yield warning(f"{at}.minProtocolVersion", text)
     names = [name for name in tls.cipher_suites if name and name != "ALL" and name[0].isalnum()]
-    unknown = sorted({name for name in names if name not in _CIPHERS})
+    unknown = sorted({name for name in names if name not in CIPHERS})
     if unknown:
         yield warning(f"{at}.cipherSuites", f"ignoring invalid cipher suites: {', '.join(unknown)}")
     counts = Counter(name for name in tls.cipher_suites if name not in unknown)
