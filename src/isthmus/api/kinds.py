@@ -111,7 +111,6 @@ def _core(
     has_spec: bool = True,
     programmed: bool = False,
     columns: tuple[Column, ...] = (AGE,),
-    later: str = "",
 ) -> Kind:
     return Kind(
         kind=kind,
@@ -125,11 +124,9 @@ def _core(
         has_spec=has_spec,
         programmed=programmed,
         columns=columns,
-        later=later,
     )
 
 
-_READ_BY_REGISTRIES = "it is kept for registries, and changes nothing by itself"
 _SECURITY_VERSIONS = ("v1", "v1beta1")
 
 _ALL = (
@@ -157,7 +154,7 @@ _ALL = (
         columns=(Column("Type", ".type", description="What the data is for."), AGE),
     ),
     _core("ConfigMap", "configmaps", core.ConfigMapSpec, "cm", has_spec=False),
-    _core("Endpoints", "endpoints", cluster.EndpointsSpec, "ep", has_spec=False, later=_READ_BY_REGISTRIES),
+    _core("Endpoints", "endpoints", cluster.EndpointsSpec, "ep", has_spec=False),
     _core(
         "EndpointSlice",
         "endpointslices",
@@ -170,7 +167,6 @@ _ALL = (
             Column("Endpoints", ".endpoints[*].addresses[*]", description="Addresses of the endpoints."),
             AGE,
         ),
-        later=_READ_BY_REGISTRIES,
     ),
     _core(
         "Pod",
@@ -178,9 +174,8 @@ _ALL = (
         cluster.PodSpec,
         "po",
         columns=(Column("Status", ".status.phase", description="Where the Pod is in its life."), AGE),
-        later=_READ_BY_REGISTRIES,
     ),
-    _core("Node", "nodes", cluster.NodeSpec, "no", namespaced=False, later=_READ_BY_REGISTRIES),
+    _core("Node", "nodes", cluster.NodeSpec, "no", namespaced=False),
     _core(
         "Event",
         "events",

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from isthmus.api.meta import Key, Object, Problem
+from isthmus.api.support import untranslated
 from isthmus.api.validate import validate
+from isthmus.clock import rfc3339
+from isthmus.server.translated import with_condition
 from isthmus.store.base import MODIFIED, AlreadyExists, Conflict, Mutate, NotFound, Store, StoreError, Write
 
 OnAdmit = Callable[[Sequence[Object], Sequence[Object]], Awaitable[Sequence[Object]]]
@@ -75,6 +78,7 @@ class Admission:
 
     store: Store
     on_admit: OnAdmit
+    now: Callable[[], str] = rfc3339
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One admission at a time: an address that one was given must be seen by the next."""
 
@@ -95,7 +99,7 @@ class Admission:
             seen = [_Seen() for _ in drafts]
             writes = _guards(admitted)
             for draft, obj, one in zip(drafts, admitted, seen, strict=True):
-                writes += _put(draft, obj, one)
+                writes += _put(draft, obj, one, self.now())
             if dry_run:
                 writes.append(Mutate(drafts[-1].obj.key, _abort))
             try:
@@ -114,7 +118,7 @@ class Admission:
         first: dict[Key, int] = {}
         for index, draft in enumerate(drafts):
             key = draft.obj.key
-            problems = validate(draft.obj)
+            problems = [*validate(draft.obj), *untranslated(draft.obj)]
             if key.namespace and key.namespace not in namespaces:
                 problems += await self._homeless(key, alone=len(drafts) == 1 and draft.verb != "apply")
             if first.setdefault(key, index) != index:
@@ -165,12 +169,12 @@ def _guards(objects: Sequence[Object]) -> list[Write]:
     return [guard(needed[name]) for name in sorted(needed)]
 
 
-def _put(draft: Draft, obj: Object, seen: _Seen) -> list[Write]:
+def _put(draft: Draft, obj: Object, seen: _Seen, now: str) -> list[Write]:
     def change(before: Object | None) -> Object:
         seen.before = before
         _expect(draft, before)
         status = {**before.status, **obj.status} if before else obj.status
-        return replace(obj, status=status)
+        return with_condition(replace(obj, status=status), now)
 
     def look(after: Object | None) -> Object | None:
         # the object with its metadata as it would be stored, also when the transaction is only tried

@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 
 from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
+from isthmus.clock import rfc3339
 from isthmus.engine import Engine
 from isthmus.envoy.bootstrap import bootstrap
 from isthmus.envoy.manifest import manifest
@@ -46,6 +47,7 @@ from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.kube_api import kube_api
 from isthmus.server.probe import probe_listener
 from isthmus.server.status import StatusWriter
+from isthmus.server.translated import retell
 from isthmus.server.vips import with_vips
 from isthmus.store.base import StoreUnreadable
 from isthmus.store.sqlite import SqliteStore
@@ -129,6 +131,7 @@ async def _run(
     except OSError as error:
         raise Refusal(f"--probe-port {options.probe_port}: {error.strerror}; choose another") from error
     await register(store, addresses, probe_port=probe_port)
+    await retell(store, rfc3339)
 
     engine = Engine()
     settings = MeshSettings(trust_domain=options.trust_domain)

@@ -1,0 +1,104 @@
+"""What an object sets that does nothing yet is told, and docs/support.md tells the same."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from documents import document, virtual_service
+from isthmus.api import support
+from isthmus.api.codec import decode
+from isthmus.api.kinds import KINDS
+from isthmus.api.meta import Key, Later, Model, Object, ObjectMeta
+
+PAGE = Path(__file__).parents[2] / "docs" / "support.md"
+
+
+class Inner(Model):
+    """A shape inside a shape."""
+
+    done: str = ""
+    """Counts."""
+    soon: Annotated[str, Later("nothing")] = ""
+    """Does not count yet."""
+
+
+class Outer(Model):
+    """A shape with marks of all sorts."""
+
+    whole: Annotated[Inner | None, Later()] = None
+    """Does not count yet."""
+    rows: tuple[Inner, ...] = ()
+    """Counts in part."""
+    by_name: dict[str, Inner] = {}
+    """Counts in part."""
+    mode: Annotated[str, Later("as A", values=("B",))] = "A"
+    """Counts but for B."""
+    names: Annotated[tuple[str, ...], Later("not there", unless=("mesh",))] = ()
+    """Counts for mesh only."""
+
+
+def told(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> list[str]:
+    """The problems of an object of a kind with the shape above."""
+    kind = KINDS["WorkloadGroup"]
+    monkeypatch.setattr(support, "KINDS", {"WorkloadGroup": kind})
+    obj = Object(Key("WorkloadGroup", "n", "a"), ObjectMeta("a", "n"), Outer(**spec))
+    found = support.untranslated(obj)
+    assert all(problem.severity == "warning" for problem in found)
+    return [str(problem) for problem in found]
+
+
+NOT_YET = "is stored, but not applied yet"
+
+
+@pytest.mark.parametrize(
+    ("spec", "problems"),
+    [
+        ({}, []),
+        ({"whole": None, "mode": "A", "names": ()}, []),
+        ({"whole": Inner()}, [f"spec.whole: {NOT_YET}"]),
+        ({"rows": (Inner(done="x"), Inner(soon="x"))}, [f"spec.rows[1].soon: {NOT_YET}: nothing"]),
+        ({"by_name": {"a b": Inner(soon="x")}}, [f"spec.byName[a b].soon: {NOT_YET}: nothing"]),
+        ({"mode": "B"}, [f"spec.mode: {NOT_YET}: as A"]),
+        ({"mode": "C"}, []),
+        ({"names": ("mesh",)}, []),
+        ({"names": ("mesh", "edge")}, [f"spec.names: {NOT_YET}: not there"]),
+    ],
+)
+def test_what_is_set_and_does_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any], problems: list[str]
+) -> None:
+    assert told(monkeypatch, **spec) == problems
+
+
+def test_a_kind_that_does_nothing_is_told_as_a_whole() -> None:
+    filters = {"configPatches": []}
+    obj, _ = decode(document("networking.istio.io/v1alpha3", "EnvoyFilter", "a", "n", filters))
+    assert obj is not None
+    assert [problem.field for problem in support.untranslated(obj)] == ["spec"]
+
+
+def test_an_ordinary_object_has_nothing_to_tell() -> None:
+    obj, _ = decode(virtual_service("reviews"))
+    assert obj is not None
+    assert support.untranslated(obj) == []
+
+
+def test_every_field_is_documented() -> None:
+    def undocumented(model: type[Model], seen: set[type[Model]]) -> list[str]:
+        if model in seen:
+            return []
+        seen.add(model)
+        found = [
+            f"{model.__name__}.{name}" for name, info in model.model_fields.items() if not info.description
+        ]
+        for field in support.fields(model).values():
+            found += undocumented(field.model, seen) if field.model else []
+        return found
+
+    seen: set[type[Model]] = set()
+    assert [name for kind in KINDS.values() for name in undocumented(kind.spec_model, seen)] == []
+
+
+def test_the_page_is_current() -> None:
+    assert PAGE.read_text() == support.page(), "run: python -m isthmus.api.support > docs/support.md"
