@@ -82,7 +82,7 @@ spec:
     fault: {delay: {percentage: {value: 100}, fixedDelay: 50ms}}
     timeout: 5s
     route: [{destination: {host: nowhere}}]
-  - match: [{uri: {prefix: /api}}]
+  - match: [{uri: {prefix: /api/}}]
     rewrite: {uri: /}
     route: [{destination: {host: web}}]
     headers: {request: {set: {x-set: "50%"}}, response: {add: {x-by: rule}}}
