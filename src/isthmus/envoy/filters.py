@@ -57,10 +57,31 @@ class Carriage:
     tunnel_post: bool = False
 
 
-def outbound_http(style: Manner, stat_prefix: str, route_name: str) -> Filter:
+def outbound_http(
+    style: Manner, stat_prefix: str, route_name: str, before_router: Sequence[hcm_v3.HttpFilter] = ()
+) -> Filter:
     """Requests by the route configuration of that name."""
-    manager = _manager(style, stat_prefix, (_fault(), _cors(), _router()))
+    manager = _manager(style, stat_prefix, (_fault(), _cors(), *before_router, _router()))
     manager.rds.CopyFrom(hcm_v3.Rds(config_source=from_ads(), route_config_name=route_name))
+    return _http(manager)
+
+
+def outbound_http_to(
+    style: Manner,
+    stat_prefix: str,
+    host: route_components_v3.VirtualHost,
+    before_router: Sequence[hcm_v3.HttpFilter] = (),
+) -> Filter:
+    """Requests by one virtual host."""
+    manager = _manager(style, stat_prefix, (_fault(), _cors(), *before_router, _router()))
+    manager.route_config.CopyFrom(
+        route_v3.RouteConfiguration(
+            name=host.name,
+            virtual_hosts=[host],
+            validate_clusters={"value": False},
+            ignore_port_in_host_matching=True,
+        )
+    )
     return _http(manager)
 
 

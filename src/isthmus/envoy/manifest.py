@@ -15,6 +15,7 @@ from isthmus.envoy import inbound, listeners, outbound, routes
 from isthmus.envoy.gateway import edge_manifest
 from isthmus.envoy.host import host_config
 from isthmus.envoy.inbound_clusters import inbound_cluster
+from isthmus.envoy.listeners_dynamic import anywhere_cluster
 from isthmus.envoy.resource import (
     CLUSTER,
     ENDPOINTS,
@@ -27,7 +28,7 @@ from isthmus.envoy.resource import (
 )
 from isthmus.mesh import gateways, scope_inbound, scope_listeners
 from isthmus.mesh import scope as scopes
-from isthmus.mesh.model import Scope
+from isthmus.mesh.model import Outbound, Scope
 
 _WORKLOAD_KIND = "WorkloadEntry"
 
@@ -41,7 +42,7 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     if scope.router:
         return edge_manifest(q, type_url, q(gateways.edge_of, workload))
     if type_url == CLUSTER:
-        return {**q(outbound.outbound_clusters, scope), **q(inbound_clusters, workload)}
+        return {**q(outbound.outbound_clusters, scope), **q(own_clusters, scope, workload)}
     if type_url == ENDPOINTS:
         return q(outbound.outbound_endpoints, scope)
     if type_url == LISTENER:
@@ -69,10 +70,12 @@ def outbound_routes(q: Reader, scope: Scope) -> Mapping[str, Resource]:
     return _by_name(*(q(routes.routes, scope, name) for name in q(listeners.route_names, scope)))
 
 
-def inbound_clusters(q: Reader, workload: Key) -> Mapping[str, Resource]:
-    """The clusters of a workload's own ports."""
-    served = q(scope_inbound.served, workload)
-    return _by_name(*(q(inbound_cluster, workload, one) for one in served))
+def own_clusters(q: Reader, scope: Scope, workload: Key) -> Mapping[str, Resource]:
+    """The clusters of a workload's own ports, and of hosts that nobody declared."""
+    found = [q(inbound_cluster, workload, one) for one in q(scope_inbound.served, workload)]
+    if q(scopes.outbound_policy, scope) is Outbound.ALLOW_ANY_DYNAMIC_DNS:
+        found.append(q(anywhere_cluster))
+    return _by_name(*found)
 
 
 def _by_name(*resources: Resource) -> dict[str, Resource]:

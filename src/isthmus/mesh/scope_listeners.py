@@ -43,6 +43,8 @@ class Chain:
     service: str = ""
     rule: Key | None = None
     """The VirtualService that says so."""
+    resolved: tuple[str, ...] = ()
+    """Wildcard hosts whose names are resolved when they are called."""
 
     @property
     def takes_all(self) -> bool:
@@ -96,6 +98,15 @@ class _Entry:
     owner: Key
     sources: set[Key]
     locked: bool = False
+
+    def share(self, service: Service) -> None:
+        """Takes the requests for one more service."""
+        self.sources.add(service.source)
+        if _is_dynamic(service):
+            self.chains = [
+                replace(chain, resolved=(*chain.resolved, service.host)) if chain.routes else chain
+                for chain in self.chains
+            ]
 
 
 @dataclass(slots=True)
@@ -169,6 +180,11 @@ def _asks(q: Reader, scope: Scope, number: int, way: Egress) -> Iterable[_Ask]:
                 continue
             for binds, ranges in ((fixed, ()),) if fixed else _places(q, scope, service, port):
                 yield _Ask(number, service, port, binds, way.bound, ranges)
+            named = Protocol.HTTP if port.protocol is Protocol.AUTO else port.protocol
+            if not fixed and _is_allocated(service) and (named is Protocol.HTTP or named.is_tls):
+                # callers who did not ask the mesh for the address are told apart by the host that they name
+                wildcards = tuple(WILDCARDS[family] for family in scope.families)
+                yield _Ask(number, service, replace(port, protocol=named), wildcards, way.bound)
 
 
 def _places(
@@ -198,6 +214,16 @@ def _places(
             yield (address,), ()
 
 
+def _is_allocated(service: Service) -> bool:
+    """Whether its only addresses are those that the mesh gave it."""
+    own = service.source.kind != "Service" and bool(service.vips)
+    return own and all(_allocated(vip) for vip in service.vips)
+
+
+def _is_dynamic(service: Service) -> bool:
+    return service.resolution is Resolution.DYNAMIC and service.host.startswith("*")
+
+
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)
@@ -219,7 +245,7 @@ def _place(
     on_wildcard = ask.binds[0] == WILDCARDS[scope.families[0]]
     if protocol.is_http:
         if held is not None and not held.protocol.is_tcp:
-            held.sources.add(ask.service.source)  # its requests follow the same routes
+            held.share(ask.service)  # its requests follow the same routes
             return
         sniffed = on_wildcard and protocol is not Protocol.HTTP_PROXY
         ask.chains = [_http_chain(ask, sniffed=sniffed, own=False)]
@@ -297,7 +323,12 @@ def _networks(ranges: Iterable[str]) -> set[str]:
 def _http_chain(ask: _Ask, *, sniffed: bool, own: bool) -> Chain:
     number = ask.port.number
     routes = str(number) if number else ask.binds[0]
-    return Chain(f"{ask.service.host}:{number}" if own else routes, sniffed=sniffed, service=ask.service.host)
+    return Chain(
+        f"{ask.service.host}:{number}" if own else routes,
+        sniffed=sniffed,
+        service=ask.service.host,
+        resolved=(ask.service.host,) if _is_dynamic(ask.service) else (),
+    )
 
 
 def _byte_chains(q: Reader, scope: Scope, ask: _Ask, *, on_wildcard: bool) -> Iterable[Chain]:
@@ -311,7 +342,7 @@ def _byte_chains(q: Reader, scope: Scope, ask: _Ask, *, on_wildcard: bool) -> It
         if route.source:
             ranges = route.subnets or ranges
             yield _bytes(ask, route, ranges)
-        elif ranges or on_wildcard:
+        elif ranges or on_wildcard or _is_dynamic(service):
             # on an address of its own the connection is known; elsewhere only the server name tells it
             yield _bytes(ask, replace(route, sni_hosts=(service.host, *service.aliases)), ranges)
         else:
@@ -325,4 +356,5 @@ def _bytes(ask: _Ask, route: L4Route, ranges: tuple[str, ...]) -> Chain:
         ranges=tuple(sorted(ranges)),
         service=ask.service.host,
         rule=route.source,
+        resolved=(ask.service.host,) if _is_dynamic(ask.service) and not route.source else (),
     )
