@@ -1,7 +1,7 @@
 """The VM's credentials -> Envoy, over SDS on a unix socket that only Envoy's user may open.
 
-Secrets: `default` (chain and key) and `ROOTCA` (trust bundle). A replacement is pushed to every open stream;
-connections that stand are not touched by it.
+Secrets: `default` (chain and key) and `ROOTCA` (trust bundle), and those in files (`file_secrets`). A
+replacement is pushed to every open stream; connections that stand are not touched by it.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2 as tls_v3
 from envoy.service.discovery.v3 import discovery_pb2 as discovery_v3
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from isthmus.agent import file_secrets
 from isthmus.agent.membership import Credentials
 from isthmus.agent.paths import ENVOY_UID, Paths
 
@@ -119,15 +120,23 @@ async def _serve(
             await secrets_.changed(secrets_.credentials)
             wake.set()
 
+    async def look_at_files() -> None:
+        while True:
+            await asyncio.sleep(file_secrets.CHECK_S)
+            if any(map(file_secrets.is_file_secret, stream.names)):
+                wake.set()
+
     async with asyncio.TaskGroup() as group:
         group.create_task(read())
-        watching = group.create_task(watch())
+        watching = (group.create_task(watch()), group.create_task(look_at_files()))
         while not closed:
             await wake.wait()
             wake.clear()
-            if (response := stream.respond(secrets(secrets_.credentials))) is not None:
+            in_files = await asyncio.to_thread(file_secrets.read, stream.names)
+            if (response := stream.respond(secrets(secrets_.credentials) | in_files)) is not None:
                 await context.write(response)
-        watching.cancel()
+        for task in watching:
+            task.cancel()
 
 
 class _Delta:
@@ -137,6 +146,11 @@ class _Delta:
         self.closed = False
         self._held: dict[str, str] = {}
         self._sent = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is asked for."""
+        return tuple(self._held)
 
     def receive(self, request: discovery_v3.DeltaDiscoveryRequest) -> bool:
         for name in request.resource_names_unsubscribe:
@@ -171,6 +185,11 @@ class _Whole:
         self._names: list[str] = []
         self._held = ""
         self._sent = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is asked for."""
+        return tuple(self._names)
 
     def receive(self, request: discovery_v3.DiscoveryRequest) -> bool:
         more = list(request.resource_names) != self._names

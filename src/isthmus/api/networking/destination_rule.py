@@ -218,7 +218,7 @@ class TrafficPolicy(Model):
     """TLS of connections to the host; automatic mutual TLS when left out."""
     port_level_settings: Annotated[tuple[PortTrafficPolicy, ...], Field(max_length=4096)] = ()
     """Policies of single ports; they replace the settings above for that port, and inherit nothing."""
-    tunnel: Annotated[TunnelSettings | None, Later("connections are made directly")] = None
+    tunnel: TunnelSettings | None = None
     """Sends TCP connections through an HTTP proxy."""
     proxy_protocol: ProxyProtocol | None = None
     """Sends the caller's address in front of a connection's bytes."""
