@@ -23,6 +23,7 @@ from isthmus.api.documents import Document
 from isthmus.api.kinds import ISTHMUS, KINDS, kind_by_type
 from isthmus.api.mesh import MeshConfigSpec
 from isthmus.api.meta import Key, Object, ObjectMeta, Problem
+from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.validate import validate
 from isthmus.engine import Engine
 from isthmus.envoy.manifest import manifest
@@ -123,7 +124,7 @@ def rendered(
     inputs = whole(world)
     inputs["mesh",] = settings
     if isinstance(proxy, Proxy):
-        inputs["proxy", proxy.namespace, DESCRIBED] = proxy
+        inputs["proxy", proxy.namespace, DESCRIBED] = _as_registered(proxy, world)
         proxy = ProxyId(proxy.namespace, DESCRIBED)
     engine = Engine()
     engine.commit(inputs)
@@ -134,6 +135,15 @@ def rendered(
         ]
         for section, (type_url, model) in _SECTIONS.items()
     }
+
+
+def _as_registered(proxy: Proxy, objects: Iterable[Object]) -> Proxy:
+    """The described proxy with the ports that the WorkloadEntry of one of its addresses declares."""
+    for obj in objects:
+        if isinstance(obj.spec, WorkloadEntrySpec) and obj.key.namespace == proxy.namespace:
+            if obj.spec.address in proxy.addresses:
+                return replace(proxy, ports=tuple(sorted(obj.spec.ports.items())))
+    return proxy
 
 
 def _implicit_namespaces(objects: Iterable[Object]) -> list[Object]:

@@ -146,5 +146,13 @@ def test_root_namespace_is_ours_where_it_is_used_and_istios_otherwise(tmp_path: 
     istio = render(tmp_path / "istio", *DESCRIBED, all=service("reviews") + strict("istio-system")).stdout
     ours = render(tmp_path / "ours", *DESCRIBED, all=service("reviews") + strict("isthmus-system")).stdout
     assert istio == ours.replace("isthmus-system", "istio-system")
-    assert '"name": "0.0.0.0_9080-mtls"' in istio
-    assert '"name": "0.0.0.0_9080"' not in istio.partition("virtualInbound")[2]
+    inbound = next(e for e in json.loads(istio)["listeners"] if e["name"] == "virtualInbound")
+    on_port = [c for c in inbound["filter_chains"] if c["filter_chain_match"].get("destination_port") == 9080]
+    assert on_port
+    assert all("transport_socket" in chain for chain in on_port)
+
+
+def test_described_proxy_at_the_address_of_a_workload_entry_has_its_ports(tmp_path: Path) -> None:
+    entry = workload("reviews-1", "10.0.0.9", ports="http: 8088")
+    found = render(tmp_path, *DESCRIBED, all=service("reviews") + entry)
+    assert "inbound|8088||" in names(found, "clusters")

@@ -115,8 +115,8 @@ class SlicePort(Preserving):
 class EndpointSliceSpec(Preserving):
     """What an EndpointSlice holds beside its metadata: some endpoints of the service that its label names."""
 
-    address_type: str
-    """Kind of the addresses: IPv4, IPv6 or FQDN."""
+    address_type: str = ""
+    """Kind of the addresses: IPv4, IPv6 or FQDN; addresses speak for themselves when left out."""
     endpoints: tuple[SliceEndpoint, ...] = ()
     """The endpoints."""
     ports: tuple[SlicePort, ...] = ()
