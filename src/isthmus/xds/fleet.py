@@ -106,6 +106,7 @@ class Fleet:
         self._memories: dict[str, dict[str, Memory]] = {}
         self._differences: dict[tuple[int, int], tuple[Manifest, Manifest, Collection[str]]] = {}
         self._published: dict[Key, Verdict] = {}
+        self._known_problems: Mapping[Key, tuple[Problem, ...]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._collect_at = 2000
 
@@ -174,11 +175,10 @@ class Fleet:
     def judge(self) -> dict[Key, Verdict]:
         """The verdicts that changed since the last call."""
         try:
-            problems = self._engine(self._problems)
-        except Exception:
+            self._known_problems = self._engine(self._problems)
+        except Exception:  # a bug of ours: what was known last is still the best answer
             self._failed("analysis")
-            problems = {}
-        verdicts = judge(self._objects, self._answers(), problems)
+        verdicts = judge(self._objects, self._answers(), self._known_problems)
         changed: dict[Key, Verdict] = {}
         for key, verdict in verdicts.items():
             old = self._published.get(key)
