@@ -33,6 +33,8 @@ EVERYTHING = """
     - {uri: {regex: "/c/[0-9]+"}, headers: {x: {}, y: {regex: "*"}, z: {exact: ""}, Upper: {prefix: p}}}
     - {uri: {exact: ""}, queryParams: {q: {exact: "1"}, r: {regex: ".+"}, s: {prefix: a}, t: {}}}
     - {withoutHeaders: {x: {}, y: {exact: a}, z: {regex: "b.*"}, w: {regex: "*"}}}
+    - headers: {"@request.auth.claims.a.b": {exact: x}, "@request.auth.claims[c]": {regex: "y.*"}}
+      withoutHeaders: {"@request.auth.claims.d": {}}
     - {sourceNamespace: bookinfo, gateways: [mesh], port: 9080, uri: {prefix: /d}}
     timeout: 10.5s
     retries: {attempts: 3, perTryTimeout: 2s, retryOn: "5xx,gateway-error,reset,503,418", backoff: 10ms,

@@ -62,6 +62,29 @@ def test_headers_sorted_then_the_request_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["@request.auth.claims.group.id", "@request.auth.claims[group][id]"])
+def test_claims_of_a_token(name: str) -> None:
+    found = _match(
+        f"{{headers: {{'{name}': {{exact: a}}}}, withoutHeaders: {{'@request.auth.claims.x': {{}}}}}}"
+    )
+    path = [{"key": "payload"}, {"key": "group"}, {"key": "id"}]
+    value = {"string_match": {"exact": "a"}}
+    assert found["dynamic_metadata"] == [
+        {
+            "filter": "envoy.filters.http.jwt_authn",
+            "path": path,
+            "value": {"or_match": {"value_matchers": [{"list_match": {"one_of": value}}, value]}},
+        },
+        {
+            "filter": "envoy.filters.http.jwt_authn",
+            "path": [{"key": "payload"}, {"key": "x"}],
+            "value": {"present_match": True},
+            "invert": True,
+        },
+    ]
+    assert "headers" not in found
+
+
 def test_statistics_of_a_match() -> None:
     assert made(f"{{match: [{{uri: {{exact: /a}}, statPrefix: mine}}], {TO}}}")["stat_prefix"] == "mine"
 

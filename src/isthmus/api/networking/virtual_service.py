@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from isthmus.api.duration import Duration
-from isthmus.api.meta import Later, Model, NullIsEmpty
+from isthmus.api.meta import Model, NullIsEmpty
 from isthmus.api.networking.http_options import CorsPolicy, Delegate, RegexRewrite
 from isthmus.api.shapes import Int32, Percent, PortSelector, StringMatch, UInt32
 
@@ -303,7 +303,7 @@ class VirtualServiceSpec(Model):
 
     hosts: tuple[str, ...] = ()
     """The hosts whose traffic is routed; a short name is read in the rule's own namespace."""
-    gateways: Annotated[tuple[str, ...], Later("the rules apply in sidecars only", unless=("mesh",))] = ()
+    gateways: tuple[str, ...] = ()
     """Where the rules apply: Gateways by `namespace/name`; `mesh` (also when left out) is all sidecars."""
     http: tuple[HTTPRoute, ...] = ()
     """Ordered rules for HTTP ports (HTTP, HTTP2, GRPC)."""
