@@ -130,6 +130,7 @@ def test_proxies_of_a_namespace_share_what_goes_out() -> None:
     for type_url in (ENDPOINTS, ROUTES):
         one, other = (world.manifest(type_url, "bookinfo", name) for name in ("mysqldb-1", "ratings-1"))
         assert one is other
+    _versions(world, "ratings-1")
     runs = world.engine.runs
     for name in ("reviews-1", "details-1"):
         _versions(world, name)
