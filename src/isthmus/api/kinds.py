@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isthmus.api import cluster, core, security
+from isthmus.api import cluster, core, ingress, security
 from isthmus.api.extensions import WasmPluginSpec
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.mesh import MeshConfigSpec
@@ -24,6 +24,7 @@ SECURITY = "security.istio.io"
 TELEMETRY = "telemetry.istio.io"
 EXTENSIONS = "extensions.istio.io"
 DISCOVERY = "discovery.k8s.io"
+INGRESS = "networking.k8s.io"
 ISTHMUS = "isthmus.dev"
 
 
@@ -175,6 +176,19 @@ _ALL = (
         "po",
         columns=(Column("Status", ".status.phase", description="Where the Pod is in its life."), AGE),
     ),
+    _core("IngressClass", "ingressclasses", ingress.IngressClassSpec, group=INGRESS, namespaced=False),
+    _core(
+        "Ingress",
+        "ingresses",
+        ingress.IngressSpec,
+        "ing",
+        group=INGRESS,
+        columns=(
+            Column("Class", ".spec.ingressClassName", description="Whose Ingress it is."),
+            Column("Hosts", ".spec.rules[*].host", description="Hosts that it has rules for."),
+            AGE,
+        ),
+    ),
     _core("Node", "nodes", cluster.NodeSpec, "no", namespaced=False),
     _core(
         "Event",
@@ -234,7 +248,7 @@ _ALL = (
         programmed=True,
         columns=(Column("Host", ".spec.host", description="Service that the rule is about."), AGE),
     ),
-    _istio("Gateway", "gateways", GatewaySpec, "gw", later="no gateway listens to its servers"),
+    _istio("Gateway", "gateways", GatewaySpec, "gw", programmed=True),
     _istio("Sidecar", "sidecars", SidecarSpec),
     _istio(
         "ProxyConfig",

@@ -1,4 +1,4 @@
-"""Committed inputs -> typed facts: the only place that spells the names of the engine's inputs."""
+"""What is stored, and what stored objects stand for -> typed facts: the objects that the mesh is made of."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -6,24 +6,25 @@ from typing import Any, TypeVar
 from isthmus.api.mesh import MeshConfigSpec
 from isthmus.api.meta import Fact, Key, Model
 from isthmus.engine import Reader
+from isthmus.mesh import committed, ingresses
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.settings import KIND, NAME, applied
 
 M = TypeVar("M", bound=Model)
 
-_DEFAULTS = MeshSettings()
-
 
 def settings(q: Reader) -> MeshSettings:
     """The settings that every proxy shares: those of the set-up, as the mesh's MeshConfig changes them."""
-    committed: MeshSettings = q.input("mesh") or _DEFAULTS
-    said = spec(q, Key(KIND, committed.root_namespace, NAME), MeshConfigSpec)
-    return applied(committed, said) if said else committed
+    given = committed.settings(q)
+    said = spec(q, Key(KIND, given.root_namespace, NAME), MeshConfigSpec)
+    return applied(given, said) if said else given
 
 
 def fact(q: Reader, key: Key) -> Fact | None:
     """What is known of one object."""
-    found: Fact | None = q.input("fact", key.kind, key.namespace, key.name)
+    found = committed.fact(q, key)
+    if found is None and key.kind in ingresses.KINDS:
+        return q(ingresses.derived).get(key)
     return found
 
 
@@ -38,21 +39,25 @@ def spec(q: Reader, key: Key, model: type[M]) -> M | None:
 
 def status(q: Reader, key: Key) -> Mapping[str, Any]:
     """The object's status, as far as it is committed."""
-    found: Mapping[str, Any] | None = q.input("status", key.kind, key.namespace, key.name)
-    return found or {}
+    return committed.status(q, key)
 
 
 def keys(q: Reader, kind: str, namespace: str) -> tuple[Key, ...]:
     """The objects of a kind in a namespace, by name."""
-    names: tuple[str, ...] | None = q.input("names", kind, namespace)
-    return tuple(Key(kind, namespace, name) for name in names or ())
+    found = committed.keys(q, kind, namespace)
+    if kind in ingresses.KINDS:
+        more = (key for key in q(ingresses.of_kind, kind) if key.namespace == namespace)
+        return tuple(sorted({*found, *more}))
+    return found
 
 
 def namespaces(q: Reader, *kinds: str) -> tuple[str, ...]:
     """The namespaces that hold objects of any of the kinds, sorted."""
     found: set[str] = set()
     for kind in kinds:
-        found.update(q.input("namespaces", kind) or ())
+        found.update(committed.namespaces(q, kind))
+        if kind in ingresses.KINDS:
+            found.update(key.namespace for key in q(ingresses.of_kind, kind))
     return tuple(sorted(found))
 
 
