@@ -1,6 +1,7 @@
 """TLS to servers, kinds of services -> clusters and endpoints; a real Envoy takes every policy at once."""
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from policy_world import addresses, cluster, cluster_with, entry, http_options, 
 from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from makers import BOOKINFO, World, service
 
 # TLS
@@ -82,6 +83,22 @@ def test_a_credential_is_for_chosen_callers_only(more: str, names: list[str] | N
     assert found.HasField("transport_socket") == (names is not None)
     if names:
         assert _secret_names(tls_context(found.transport_socket)) == names
+
+
+def test_a_credential_comes_over_ads_to_those_who_may_hold_it(tmp_path: Path) -> None:
+    said = "{tls: {mode: MUTUAL, credentialName: cred}}"
+    chosen = ", workloadSelector: {matchLabels: {app: productpage}}"
+    secrets(tmp_path)
+    roots = base64.b64encode((tmp_path / "roots.pem").read_bytes()).decode()
+    held = f"""---
+apiVersion: v1
+kind: Secret
+metadata: {{name: cred-cacert, namespace: bookinfo}}
+data: {{ca.crt: {roots}}}
+"""
+    world = World().apply(BOOKINFO, EXTERNAL, rule(said, "api.example.com", chosen), held)
+    assert set(world.manifest(SECRET, "bookinfo", "productpage-1")) == {"kubernetes://cred-cacert"}
+    assert world.manifest(SECRET, "bookinfo", "ratings-1") == {}
 
 
 def test_the_meshs_tls_with_a_name_and_identities_of_ones_own() -> None:

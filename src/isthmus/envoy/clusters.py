@@ -120,6 +120,11 @@ def _ask_dns(message: cluster_v3.Cluster, refresh_s: float, resolution: Resoluti
     message.cluster_type.typed_config.CopyFrom(packed(dns))
 
 
+def may_hold_credentials(q: Reader, target: Target) -> bool:
+    """Whether callers may hold what a rule names by `credentialName`: gateways, and those it selects."""
+    return target.place.router or q(destinations.has_selector, target.rules)
+
+
 def dns_cache(host: str) -> dns_cache_v3.DnsCacheConfig:
     """The cache of names below a wildcard; the filter that asks for them names the same one."""
     return dns_cache_v3.DnsCacheConfig(name=f"outbound|dns|{host}", dns_lookup_family=dns_v3.V4_PREFERRED)
@@ -140,7 +145,7 @@ def _secure(
         return options
     if said and said.mode != "ISTIO_MUTUAL":
         named = service.subject_alt_names if service.source.kind == "ServiceEntry" else ()
-        selected = q(destinations.has_selector, target.rules)
+        selected = q(may_hold_credentials, target)
         return upstream_tls.originate(message, said, options, named=named, selected=selected)
     settings = q(world.settings)
     follows = message.HasField("type") and message.type == Cluster.ORIGINAL_DST

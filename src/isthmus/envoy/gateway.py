@@ -28,7 +28,7 @@ def edge_manifest(q: Reader, type_url: str, edge: Edge) -> Manifest:
     if type_url == ROUTES:
         return q(routes, edge)
     if type_url == SECRET:
-        return q(secrets, edge)
+        return {**q(outbound.credentials, edge.scope), **q(secrets, edge)}
     return {}
 
 

@@ -22,6 +22,7 @@ from isthmus.envoy.resource import (
     HOST,
     LISTENER,
     ROUTES,
+    SECRET,
     Manifest,
     ProxyId,
     Resource,
@@ -45,6 +46,8 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
         return {**q(outbound.outbound_clusters, scope), **q(own_clusters, scope, workload)}
     if type_url == ENDPOINTS:
         return q(outbound.outbound_endpoints, scope)
+    if type_url == SECRET:
+        return q(outbound.credentials, scope)
     if type_url == LISTENER:
         return {**q(outbound_listeners, scope), **_by_name(*q(inbound.inbound_listeners, workload))}
     if type_url == ROUTES:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from isthmus.engine import Reader
-from isthmus.envoy import clusters, endpoints, local_clusters
+from isthmus.envoy import clusters, endpoints, gateway_secrets, local_clusters, upstream_tls
 from isthmus.envoy.resource import Resource, content_version
 from isthmus.envoy.targets import Place, Target
 from isthmus.mesh import destinations, localities, services, world
@@ -69,6 +69,19 @@ def cluster_endpoints(q: Reader, target: Target) -> Resource | None:
         return None
     assignment = q(endpoints.assignment, target)
     return replace(assignment, version=content_version(assignment.body, cluster.version.encode()))
+
+
+def credentials(q: Reader, scope: Scope) -> Mapping[str, Resource]:
+    """The secrets that DestinationRules give to a scope for its TLS to others, as far as there are any."""
+    names: set[str] = set()
+    for target in q(targets, scope):
+        said = q(destinations.policy, target.rules, target.subset, target.port).tls
+        if said and said.credential_name and said.mode in {"SIMPLE", "MUTUAL"}:
+            selected = q(clusters.may_hold_credentials, target)
+            certificate, roots = upstream_tls.secrets_of(said, selected=selected)
+            names.update(filter(None, (certificate, roots)))
+    found = (q(gateway_secrets.secret, name, scope.namespace) for name in sorted(names))
+    return _by_name(*(made for made in found if made))
 
 
 def _by_name(*resources: Resource) -> dict[str, Resource]:

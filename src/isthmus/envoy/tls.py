@@ -20,7 +20,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_v3
 from envoy.type.matcher.v3 import string_pb2 as string_v3
 
 from isthmus.envoy import naming
-from isthmus.envoy.message import duration, packed
+from isthmus.envoy.message import duration, from_ads, packed
 
 HTTP_ALPN: tuple[str, ...] = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_ALPN: tuple[str, ...] = ("istio-h2", "istio", "h2")
@@ -48,7 +48,7 @@ _SAN_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Origination:
-    """TLS to a server outside: names of secrets (of the agent's SDS), and whom to expect.
+    """TLS to a server outside: names of secrets, and whom to expect.
 
     Without `certificate` the client shows none; without `roots` any server is believed.
     """
@@ -110,10 +110,10 @@ def originated(said: Origination, alpn: Iterable[str] = ()) -> base_v3.Transport
         alpn_protocols=alpn,
     )
     if said.certificate:
-        common.tls_certificate_sds_secret_configs.append(secret(said.certificate))
+        common.tls_certificate_sds_secret_configs.append(_named(said.certificate))
     if said.roots:
         validation = common.combined_validation_context
-        validation.validation_context_sds_secret_config.CopyFrom(secret(said.roots))
+        validation.validation_context_sds_secret_config.CopyFrom(_named(said.roots))
         validation.default_validation_context.SetInParent()
         for name in said.names:
             validation.default_validation_context.match_typed_subject_alt_names.extend(named(name))
@@ -123,6 +123,13 @@ def originated(said: Origination, alpn: Iterable[str] = ()) -> base_v3.Transport
         common.validation_context.SetInParent()
     context = tls_v3.UpstreamTlsContext(common_tls_context=common, sni=said.sni)
     return base_v3.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _named(name: str) -> tls_secret_v3.SdsSecretConfig:
+    """A secret of the agent's when it is in files, else of the control plane's."""
+    if name.startswith("file-"):
+        return secret(name)
+    return tls_secret_v3.SdsSecretConfig(name=name, sds_config=from_ads())
 
 
 def with_proxy_protocol(inner: base_v3.TransportSocket, version: int) -> base_v3.TransportSocket:

@@ -4,7 +4,8 @@
     DISABLE        plaintext            ISTIO_MUTUAL  mutual TLS with everybody
     SIMPLE         TLS                  MUTUAL        TLS with a certificate of one's own
 
-Certificates in files are secrets of the agent: `file-root:PATH`, `file-cert:CHAIN~KEY` (Istio's names).
+Certificates in files are secrets of the agent: `file-root:PATH`, `file-cert:CHAIN~KEY` (Istio's names);
+credentials come over ADS: `kubernetes://NAME`, `kubernetes://NAME-cacert`.
 """
 
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def originate(
 
     `selected`: whether the rule is for certain callers; only then may it name a credential.
     """
-    certificate, roots = _secrets(said, selected=selected)
+    certificate, roots = secrets_of(said, selected=selected)
     if certificate is None:
         return options
     unchecked = said.insecure_skip_verify is True
@@ -91,7 +92,7 @@ def originate(
     return options
 
 
-def _secrets(said: ClientTLSSettings, *, selected: bool) -> tuple[str | None, str]:
+def secrets_of(said: ClientTLSSettings, *, selected: bool) -> tuple[str | None, str]:
     """The names of the secrets: own certificate (empty: none; None: no TLS can be made), roots."""
     if said.credential_name:
         if not selected:

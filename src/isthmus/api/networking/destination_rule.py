@@ -149,7 +149,7 @@ class ClientTLSSettings(Model):
     """Path of the client's private key, for MUTUAL."""
     ca_certificates: str = ""
     """Path of the certificates that the server's must lead to; the system's when left out."""
-    credential_name: Annotated[str, Later()] = ""
+    credential_name: str = ""
     """Name of the secret that holds key and certificates."""
     subject_alt_names: tuple[str, ...] = ()
     """Names of which the server's certificate must have one."""
