@@ -6,7 +6,9 @@ import pytest
 
 from documents import workload_entry
 from isthmus.api.codec import decode
-from isthmus.server.kube_http import merge_patch, target
+from isthmus.api.kinds import KINDS
+from isthmus.server.kube_http import target
+from isthmus.server.patching import merge_patch
 from isthmus.server.selectors import field_selector, label_selector
 
 
@@ -68,10 +70,13 @@ def test_selectors_that_cannot_be_read(text: str) -> None:
 def test_field_selectors() -> None:
     obj, _ = decode(workload_entry("a"))
     assert obj is not None
-    assert field_selector("metadata.name=a,metadata.namespace!=b")(obj)
-    assert not field_selector("metadata.name!=a")(obj)
-    with pytest.raises(ValueError, match=r"only metadata\.name and metadata\.namespace"):
-        field_selector("spec.address=1")
+    kind = KINDS["WorkloadEntry"]
+    assert field_selector("metadata.name=a,metadata.namespace!=b", kind)(obj)
+    assert not field_selector("metadata.name!=a", kind)(obj)
+    with pytest.raises(ValueError, match=r'not supported: "spec\.address" .*metadata\.name'):
+        field_selector("spec.address=1", kind)
+    with pytest.raises(ValueError, match="write field=value"):
+        field_selector("metadata.name", kind)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from isthmus.identity.keys import write_durably
 from isthmus.server.authentication import token_hash
+from isthmus.server.roles import Grant, User
 
 KUBECONFIG = "admin.kubeconfig"
 _USERS = "users.json"
@@ -24,8 +25,8 @@ _NAME = "isthmus"
 _USER = "admin"
 
 
-def admin_access(directory: Path, *, server: str, roots: str) -> dict[str, str]:
-    """Makes `admin.kubeconfig` point at `server` (a URL); returns user names by token hash."""
+def admin_access(directory: Path, *, server: str, roots: str) -> dict[str, User]:
+    """Makes `admin.kubeconfig` point at `server` (a URL); returns users by token hash."""
     token = _kept_token(directory) or secrets.token_urlsafe(32)
     users = {token_hash(token): _USER}
     write_durably(directory / _USERS, json.dumps(users, indent=2).encode() + b"\n", 0o600)
@@ -33,7 +34,7 @@ def admin_access(directory: Path, *, server: str, roots: str) -> dict[str, str]:
     path = directory / KUBECONFIG
     if not path.exists() or path.read_text() != text:
         write_durably(path, text.encode(), 0o600)
-    return users
+    return {known: User(_USER, (Grant("admin"),)) for known in users}
 
 
 def kubeconfig(*, server: str, roots: str, token: str) -> dict[str, Any]:

@@ -25,6 +25,10 @@ _ADDRESSED = ("Service", "ServiceEntry")
 """Kinds that share one range of virtual addresses."""
 
 
+Finish = Callable[[Object, Object | None], Object]
+"""The object as it is stored, from the admitted one and what stood before: who owns which fields, say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """An object as a client wants it."""
@@ -34,6 +38,8 @@ class Draft:
     """create: must be new; update: must exist; apply: either."""
     resource_version: int | None = None
     uid: str = ""
+    finish: Finish = field(default=lambda obj, _: obj)
+    """Runs inside the transaction: pure and quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,22 @@ class NamespaceMissing(StoreError):
         self.key = key
 
 
+class NamespaceEnds(StoreError):
+    """The namespace of an object is being deleted: nothing new comes into it."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(f'namespace "{key.namespace}" of {key} is being deleted')
+        self.key = key
+
+
+class FinalizersSettled(StoreError):
+    """An object that is being deleted takes no new finalizers."""
+
+    def __init__(self, key: Key, added: Sequence[str]) -> None:
+        super().__init__(f"{key} is being deleted: no new finalizers can be added: {', '.join(added)}")
+        self.key = key
+
+
 class _DryRun(Exception):
     """Ends a transaction that was only to be tried."""
 
@@ -80,7 +102,7 @@ class Admission:
     on_admit: OnAdmit
     now: Callable[[], str] = rfc3339
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One admission at a time: an address that one was given must be seen by the next."""
+    """One at a time where addresses are given: what one was given must be seen by the next."""
 
     async def write(self, drafts: Sequence[Draft], *, dry_run: bool = False) -> list[Outcome]:
         """Writes all drafts or none; Rejected with all problems, or the store's refusal."""
@@ -94,19 +116,26 @@ class Admission:
         if errors:
             raise Rejected(errors)
         warnings = [tuple(map(str, problems)) for problems in found]
-        async with self._turn:
-            admitted = await self._admit([draft.obj for draft in drafts])
-            seen = [_Seen() for _ in drafts]
-            writes = _guards(admitted)
-            for draft, obj, one in zip(drafts, admitted, seen, strict=True):
-                writes += _put(draft, obj, one, self.now())
-            if dry_run:
-                writes.append(Mutate(drafts[-1].obj.key, _abort))
-            try:
-                await self.store.apply(writes)
-            except _DryRun:
-                pass
+        if any(draft.obj.key.kind in _ADDRESSED for draft in drafts):
+            async with self._turn:
+                seen = await self._write(drafts, dry_run=dry_run)
+        else:
+            seen = await self._write(drafts, dry_run=dry_run)
         return [_outcome(one, told) for one, told in zip(seen, warnings, strict=True)]
+
+    async def _write(self, drafts: Sequence[Draft], *, dry_run: bool) -> list[_Seen]:
+        admitted = await self._admit([draft.obj for draft in drafts])
+        seen = [_Seen() for _ in drafts]
+        writes = _guards(drafts)
+        for draft, obj, one in zip(drafts, admitted, seen, strict=True):
+            writes += _put(draft, obj, one, self.now())
+        if dry_run:
+            writes.append(Mutate(drafts[-1].obj.key, _abort))
+        try:
+            await self.store.apply(writes)
+        except _DryRun:
+            pass
+        return seen
 
     async def problems(
         self, drafts: Sequence[Draft], *, promised: Collection[str] = ()
@@ -153,18 +182,22 @@ def _own_status(obj: Object, stored: Object | None) -> dict[str, Any]:
     return {name: value for name, value in obj.status.items() if before.get(name) != value}
 
 
-def _guards(objects: Sequence[Object]) -> list[Write]:
+def _guards(drafts: Sequence[Draft]) -> list[Write]:
     """Checks, inside the transaction, that no namespace went away since it was looked for."""
-    made = {obj.key.name for obj in objects if obj.key.kind == "Namespace"}
-    needed = {obj.key.namespace: obj.key for obj in objects if obj.key.namespace not in {"", *made}}
+    made = {draft.obj.key.name for draft in drafts if draft.obj.key.kind == "Namespace"}
+    needed = {
+        draft.obj.key.namespace: draft for draft in drafts if draft.obj.key.namespace not in {"", *made}
+    }
 
-    def guard(key: Key) -> Mutate:
+    def guard(draft: Draft) -> Mutate:
         def check(namespace: Object | None) -> Object:
             if namespace is None:
-                raise NamespaceMissing(key)
+                raise NamespaceMissing(draft.obj.key)
+            if namespace.meta.deletion_timestamp and draft.verb == "create":
+                raise NamespaceEnds(draft.obj.key)
             return namespace
 
-        return Mutate(Key("Namespace", "", key.namespace), check)
+        return Mutate(Key("Namespace", "", draft.obj.key.namespace), check)
 
     return [guard(needed[name]) for name in sorted(needed)]
 
@@ -196,6 +229,9 @@ def _expect(draft: Draft, before: Object | None) -> None:
         raise Conflict(key, f"its uid is {before.meta.uid}, not {draft.uid}: it was deleted and made again")
     if draft.resource_version is not None and draft.resource_version != before.meta.resource_version:
         raise Conflict(key, MODIFIED)
+    added = [word for word in draft.obj.meta.finalizers if word not in before.meta.finalizers]
+    if added and before.meta.deletion_timestamp:
+        raise FinalizersSettled(key, added)
 
 
 def _abort(_: Object | None) -> Object | None:
@@ -203,8 +239,11 @@ def _abort(_: Object | None) -> Object | None:
 
 
 def _outcome(seen: _Seen, warnings: tuple[str, ...]) -> Outcome:
-    assert seen.after is not None, "the transaction looked at every draft"
     if seen.before is None:
+        assert seen.after is not None, "the transaction looked at every draft"
         return Outcome(seen.after, "created", warnings)
+    if seen.after is None:
+        # its last finalizer was taken away
+        return Outcome(seen.before, "configured", warnings)
     same = seen.before.meta.resource_version == seen.after.meta.resource_version
     return Outcome(seen.after, "unchanged" if same else "configured", warnings)

@@ -4,21 +4,29 @@
                                   or 422 {"errors": [{"index": 0, "key": …, "field": …, "message": …}]}
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from isthmus.api.codec import decode, encode
-from isthmus.api.meta import Object, Problem
+from isthmus.api.kinds import KINDS
+from isthmus.api.meta import Key, Object, Problem
+from isthmus.clock import rfc3339
 from isthmus.server.admission import Admission, Draft, NamespaceMissing, Rejected
-from isthmus.server.kube_http import BATCH_LIMIT, answer, json_body
-from isthmus.server.status_errors import Failure, bad_request, batch_invalid
+from isthmus.server.kube_bodies import BATCH_LIMIT, json_body
+from isthmus.server.kube_http import answer, manager_name
+from isthmus.server.kube_ownership import own
+from isthmus.server.managed_fields import Manager
+from isthmus.server.roles import Act, User, allowed, denial
+from isthmus.server.status_errors import Failure, bad_request, batch_invalid, resource
 
 
-async def apply_batch(admission: Admission, request: Request) -> Response:
+async def apply_batch(
+    admission: Admission, request: Request, user: User, now: Callable[[], float]
+) -> Response:
     """Answers one batch; nothing of it is written when anything of it is wrong."""
     body = await json_body(request, BATCH_LIMIT)
     documents = body.get("objects") if isinstance(body, dict) else None
@@ -32,7 +40,10 @@ async def apply_batch(admission: Admission, request: Request) -> Response:
     names = [_name(document) for document in documents]
     decoded = [decode(document) for document in documents]
     errors = [(index, problem) for index, (_, problems) in enumerate(decoded) for problem in problems]
-    drafts = {index: _draft(obj) for index, (obj, _) in enumerate(decoded) if obj is not None}
+    writer = _Writer(manager_name(request), rfc3339(now()))
+    drafts = {index: writer.draft(obj) for index, (obj, _) in enumerate(decoded) if obj is not None}
+    for draft in drafts.values():
+        _authorise(user, draft.obj.key)
     errors += [(index, problem) for index, draft in drafts.items() for problem in _unbatchable(draft.obj)]
     if errors:
         # what can be read is judged all the same, so that one round shows every mistake
@@ -63,9 +74,34 @@ async def apply_batch(admission: Admission, request: Request) -> Response:
     return answer({"results": results})
 
 
-def _draft(obj: Object) -> Draft:
-    # a resourceVersion in the file is that of the day it was saved: a file says what should be, from now on
-    return Draft(replace(obj, status={}), "apply")
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Who applies, and when."""
+
+    name: str
+    time: str
+
+    def draft(self, obj: Object) -> Draft:
+        """What a file says should be."""
+        # a resourceVersion in the file is that of the day it was saved: it says what should be from now on
+        return Draft(replace(obj, status={}), "apply", finish=self.finish)
+
+    def finish(self, obj: Object, before: Object | None) -> Object:
+        """The object as it is stored: who deletes it must wait for the same as before."""
+        meta = replace(obj.meta, managed_fields=before.meta.managed_fields if before else ())
+        if before and not meta.finalizers:
+            meta = replace(meta, finalizers=before.meta.finalizers)
+        manager = Manager(self.name, "Update", KINDS[obj.key.kind].api_versions[0])
+        return own(replace(obj, meta=meta), before, manager=manager, time=self.time)
+
+
+def _authorise(user: User, key: Key) -> None:
+    kind = KINDS[key.kind]
+    for verb in ("create", "update"):
+        act = Act(verb, kind, key.namespace, key.name)
+        if not allowed(user, act):
+            what = f'{resource(kind)} "{key.name}"'
+            raise Failure(403, "Forbidden", f"{what} is forbidden: {denial(user, act)}")
 
 
 def _unbatchable(obj: Object) -> list[Problem]:

@@ -1,58 +1,56 @@
-"""Requests in Kubernetes' shape -> reads and writes of the store.
+"""Requests in Kubernetes' shape -> what answers them, for those who are known and may ask.
 
-    GET    list, watch, get          POST   create         PUT, PATCH   update, also of /status
-    DELETE delete                    POST /apis/isthmus.dev/v1alpha1/apply   many objects, all or nothing
+    /api, /apis, /openapi/v3      what is served                    kube_discovery
+    GET                           get, list, watch                  kube_reads
+    POST, PUT, PATCH, DELETE      writes, also of /status           kube_writes
+    /apis/isthmus.dev/v1alpha1/apply                                batch: many objects, all or nothing
 
 Every answer that is not the one asked for is a `Status`; warnings come in headers.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
-from isthmus.api.codec import decode, encode
-from isthmus.api.meta import Object, Problem
-from isthmus.server import join_tokens, kube_discovery, kube_watch
-from isthmus.server.admission import Admission, Draft, NamespaceMissing, OnAdmit, Rejected
+from isthmus.server import kube_discovery
+from isthmus.server.admission import (
+    Admission,
+    FinalizersSettled,
+    NamespaceEnds,
+    NamespaceMissing,
+    OnAdmit,
+)
 from isthmus.server.authentication import Authenticate
 from isthmus.server.batch import apply_batch
 from isthmus.server.join_tokens import MintToken
-from isthmus.server.kube_http import (
-    OBJECT_LIMIT,
-    Target,
-    answer,
-    is_dry_run,
-    json_body,
-    merge_patch,
-    target,
-)
-from isthmus.server.selectors import Selects, field_selector, label_selector
+from isthmus.server.kube_access import review, rules_review
+from isthmus.server.kube_bodies import OBJECT_LIMIT, json_body
+from isthmus.server.kube_http import Target, answer, flag, target
+from isthmus.server.kube_reads import Reads
+from isthmus.server.kube_writes import Writes
+from isthmus.server.roles import Act, User, allowed, denial
 from isthmus.server.status_errors import (
     Failure,
-    bad_request,
     failure_of,
-    invalid,
     method_not_allowed,
     no_such_path,
-    not_found,
+    resource,
     unauthorized,
-    undecodable,
 )
-from isthmus.store.base import Conflict, Delete, Store, StoreError, UpdateStatus
+from isthmus.store.base import Store, StoreError
 
 _log = logging.getLogger(__name__)
-_MERGE_PATCH = "application/merge-patch+json"
-_PATCH_TRIES = 5
-"""A patch without resourceVersion is made again on the newest state, so many times."""
+_REVIEWS = "/apis/authorization.k8s.io/v1"
 
 Handler = Callable[[Request], Awaitable[Response]]
+Known = Callable[[Request, User], Awaitable[Response]]
+"""A handler for requests of which it is known who makes them."""
 
 
 def kube_api(
@@ -64,41 +62,60 @@ def kube_api(
     now: Callable[[], float] = time.time,
 ) -> list[Route]:
     """The routes of the API. `on_admit` completes objects before they are written."""
-    api = _Api(store, Admission(store, on_admit), mint_token, now)
+    admission = Admission(store, on_admit)
+    api = _Api(Reads(store), Writes(store, admission, mint_token, now))
 
-    def known(handler: Handler) -> Handler:
-        async def guarded(request: Request) -> Response:
-            if authenticate(request) is None:
-                raise unauthorized()
-            return await handler(request)
+    def known(handler: Known) -> Handler:
+        return guarded(handler, authenticate)
 
-        return _telling(guarded)
+    async def apply(request: Request, user: User) -> Response:
+        return await apply_batch(admission, request, user, now)
 
-    async def apply(request: Request) -> Response:
-        return await apply_batch(api.admission, request)
+    async def review_access(request: Request, user: User) -> Response:
+        return answer(review(await json_body(request, OBJECT_LIMIT), user), code=201)
+
+    async def review_rules(request: Request, user: User) -> Response:
+        return answer(rules_review(await json_body(request, OBJECT_LIMIT), user), code=201)
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     return [
-        Route("/version", _telling(_document(lambda _: kube_discovery.version()))),
-        *(Route(path, _telling(_fine)) for path in ("/healthz", "/livez", "/readyz")),
-        Route("/api", known(_document(lambda _: kube_discovery.core_versions()))),
-        Route("/apis", known(_document(lambda _: kube_discovery.groups()))),
-        Route("/apis/{group}", known(_document(lambda path: kube_discovery.group(path["group"])))),
-        Route("/api/v1", known(_document(lambda _: kube_discovery.resources("", "v1")))),
+        Route("/version", told(_document(lambda _: kube_discovery.version()))),
+        *(Route(path, told(_fine)) for path in ("/healthz", "/livez", "/readyz")),
+        Route("/api", known(_discovery(core=True))),
+        Route("/apis", known(_discovery(core=False))),
+        Route("/openapi/v3", known(_known(_document(lambda _: kube_discovery.schema_index())))),
+        Route("/openapi/v3/{path:path}", known(_known(_schema))),
+        Route("/apis/{group}", known(_known(_document(lambda path: kube_discovery.group(path["group"]))))),
+        Route("/api/v1", known(_known(_document(lambda _: kube_discovery.resources("", "v1"))))),
         Route(
             "/apis/{group}/{version}",
-            known(_document(lambda path: kube_discovery.resources(path["group"], path["version"]))),
+            known(_known(_document(lambda path: kube_discovery.resources(path["group"], path["version"])))),
         ),
         Route("/apis/isthmus.dev/v1alpha1/apply", known(apply), methods=["POST"]),
+        Route(f"{_REVIEWS}/selfsubjectaccessreviews", known(review_access), methods=["POST"]),
+        Route(f"{_REVIEWS}/selfsubjectrulesreviews", known(review_rules), methods=["POST"]),
         Route("/api/v1/{rest:path}", known(api.serve), methods=methods),
         Route("/apis/{group}/{version}/{rest:path}", known(api.serve), methods=methods),
+        Route("/{rest:path}", told(_nowhere), methods=methods),
     ]
 
 
-def _telling(handler: Handler) -> Handler:
+def guarded(handler: Known, authenticate: Authenticate) -> Handler:
+    """A handler for everybody; who is not known gets 401."""
+
+    async def checked(request: Request) -> Response:
+        user = authenticate(request)
+        if user is None:
+            raise unauthorized()
+        return await handler(request, user)
+
+    return told(checked)
+
+
+def told(handler: Handler) -> Handler:
     """A handler whose refusals become `Status` documents."""
 
-    async def told(request: Request) -> Response:
+    async def answered(request: Request) -> Response:
         try:
             return await handler(request)
         except Exception as error:
@@ -107,7 +124,7 @@ def _telling(handler: Handler) -> Handler:
                 _log.exception("request failed method=%s path=%s", request.method, request.url.path)
         return answer(failure.document(), code=failure.code)
 
-    return told
+    return answered
 
 
 def _failure(error: Exception) -> Failure:
@@ -117,8 +134,15 @@ def _failure(error: Exception) -> Failure:
         case NamespaceMissing(key=key):
             details = {"name": key.namespace, "kind": "namespaces"}
             return Failure(404, "NotFound", f'namespaces "{key.namespace}" not found', details)
+        case NamespaceEnds(key=key):
+            text = f"unable to create new content in namespace {key.namespace} because it is being terminated"
+            return Failure(403, "Forbidden", f'"{key.name}" is forbidden: {text}', {"name": key.name})
+        case FinalizersSettled():
+            return Failure(422, "Invalid", f"metadata.finalizers: Forbidden: {error}")
         case StoreError():
             return failure_of(error)
+        case RecursionError():
+            return Failure(400, "BadRequest", "the object is nested too deeply")
     return Failure(500, "InternalError", "Internal error occurred: see the server's log")
 
 
@@ -132,207 +156,83 @@ def _document(make: Callable[[Mapping[str, str]], Mapping[str, Any] | None]) -> 
     return document
 
 
+def _known(handler: Handler) -> Known:
+    return lambda request, _: handler(request)
+
+
+def _discovery(*, core: bool) -> Known:
+    async def discover(request: Request, _: User) -> Response:
+        api_version = kube_discovery.aggregated(request)
+        if api_version is None:
+            return answer(kube_discovery.core_versions() if core else kube_discovery.groups())
+        response = answer(kube_discovery.aggregated_groups(api_version, core=core))
+        response.headers["content-type"] = kube_discovery.aggregated_type(api_version)
+        response.headers["vary"] = "Accept"
+        return response
+
+    return discover
+
+
+async def _schema(request: Request) -> Response:
+    found = kube_discovery.schema(request.path_params["path"])
+    if found is None:
+        raise no_such_path()
+    return answer(found)
+
+
 async def _fine(_: Request) -> Response:
     return Response("ok", media_type="text/plain")
+
+
+async def _nowhere(_: Request) -> Response:
+    raise no_such_path()
 
 
 @dataclass(frozen=True, slots=True)
 class _Api:
     """What a request on a resource does."""
 
-    store: Store
-    admission: Admission
-    mint_token: MintToken
-    now: Callable[[], float]
+    reads: Reads
+    writes: Writes
 
-    async def serve(self, request: Request) -> Response:
+    async def serve(self, request: Request, user: User) -> Response:
         """Answers a request on a kind's objects, or on one of them."""
         group, version = request.path_params.get("group", ""), request.path_params.get("version", "v1")
         wanted = target(group, version, request.path_params["rest"])
         if wanted is None:
             raise no_such_path()
+        verb, handler = self._handler(request, wanted)
+        act = Act(verb, wanted.kind, wanted.namespace or "", wanted.name, wanted.status)
+        if not allowed(user, act):
+            what = f'{resource(wanted.kind)} "{wanted.name}"' if wanted.name else resource(wanted.kind)
+            details = {"name": wanted.name, "group": wanted.kind.group, "kind": wanted.kind.plural}
+            raise Failure(
+                403,
+                "Forbidden",
+                f"{what} is forbidden: {denial(user, act)}",
+                {name: value for name, value in details.items() if value},
+            )
+        return await handler(request, wanted)
+
+    def _handler(
+        self, request: Request, wanted: Target
+    ) -> tuple[str, Callable[[Request, Target], Awaitable[Response]]]:
+        reads, writes = self.reads, self.writes
         match request.method, bool(wanted.name), wanted.status:
             case "GET" | "HEAD", False, _:
-                return await self._list(request, wanted)
+                return "watch" if flag(request, "watch") else "list", reads.many
+            case "GET" | "HEAD", True, False if flag(request, "watch"):
+                return "watch", reads.many
             case "GET" | "HEAD", True, _:
-                return answer(encode(await self._found(wanted), wanted.api_version))
-            case "POST", False, _:
-                return await self._create(request, wanted)
-            case "PUT", True, False:
-                return await self._replace(request, wanted)
-            case "PUT", True, True:
-                return await self._replace_status(request, wanted)
+                return "get", reads.get
+            case "POST", False, _ if wanted.namespace is not None or not wanted.kind.namespaced:
+                return "create", writes.create
+            case "PUT", True, _:
+                return "update", writes.replace
             case "PATCH", True, _:
-                return await self._patch(request, wanted)
+                return "patch", writes.patch
             case "DELETE", True, False:
-                return await self._delete(request, wanted)
+                return "delete", writes.delete
+            case "DELETE", False, _ if wanted.namespace is not None or not wanted.kind.namespaced:
+                return "deletecollection", writes.delete_many
         raise method_not_allowed(request.method)
-
-    async def _found(self, wanted: Target) -> Object:
-        obj = await self.store.get(wanted.key)
-        if obj is None:
-            raise not_found(wanted.key)
-        return obj
-
-    async def _list(self, request: Request, wanted: Target) -> Response:
-        query = request.query_params
-        selects = _selection(request)
-        if query.get("watch", "").lower() in {"true", "1"}:
-            lines = kube_watch.watch_lines(
-                self.store, wanted, selects, since=_since(request), timeout_s=_timeout(request)
-            )
-            return StreamingResponse(lines, media_type="application/json;stream=watch")
-        objects, revision = await self.store.list(wanted.kind.kind, wanted.namespace)
-        return answer(
-            {
-                "kind": f"{wanted.kind.kind}List",
-                "apiVersion": wanted.api_version,
-                "metadata": {"resourceVersion": str(revision)},
-                "items": [encode(obj, wanted.api_version) for obj in objects if selects(obj)],
-            }
-        )
-
-    async def _create(self, request: Request, wanted: Target) -> Response:
-        if wanted.kind.namespaced and wanted.namespace is None:
-            raise method_not_allowed("POST")
-        obj = _decoded(_named(await json_body(request, OBJECT_LIMIT)), wanted)
-        if obj.meta.resource_version:
-            raise bad_request("resourceVersion should not be set on objects to be created")
-        dry_run, token = is_dry_run(request), ""
-        if wanted.kind.kind == "JoinToken":
-            if found := await join_tokens.problems(self.store, obj):
-                raise invalid(obj.key, found)
-            obj, token = join_tokens.issue(obj, self.mint_token, self.now)
-        document, warnings = await self._write(Draft(obj, "create"), wanted, dry_run=dry_run)
-        if token and not dry_run:
-            document["status"] = {"token": token}
-        return answer(document, code=201, warnings=warnings)
-
-    async def _replace(self, request: Request, wanted: Target) -> Response:
-        obj = _decoded(await json_body(request, OBJECT_LIMIT), wanted)
-        draft = Draft(obj, "update", obj.meta.resource_version or None, obj.meta.uid)
-        document, warnings = await self._write(draft, wanted, dry_run=is_dry_run(request))
-        return answer(document, warnings=warnings)
-
-    async def _replace_status(self, request: Request, wanted: Target) -> Response:
-        obj = _decoded(await json_body(request, OBJECT_LIMIT), wanted)
-        return await self._write_status(obj, wanted, dry_run=is_dry_run(request))
-
-    async def _patch(self, request: Request, wanted: Target) -> Response:
-        patch = await json_body(request, OBJECT_LIMIT, (_MERGE_PATCH,))
-        if not isinstance(patch, dict):
-            raise bad_request("a merge patch is an object")
-        pinned = bool((patch.get("metadata") or {}).get("resourceVersion"))
-        for tries_left in range(_PATCH_TRIES - 1, -1, -1):
-            before = await self._found(wanted)
-            obj = _decoded(merge_patch(encode(before, wanted.api_version), patch), wanted)
-            try:
-                if wanted.status:
-                    return await self._write_status(obj, wanted, dry_run=is_dry_run(request))
-                draft = Draft(obj, "update", obj.meta.resource_version or None, obj.meta.uid)
-                document, warnings = await self._write(draft, wanted, dry_run=is_dry_run(request))
-                return answer(document, warnings=warnings)
-            except Conflict:
-                if pinned or not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
-
-    async def _write(
-        self, draft: Draft, wanted: Target, *, dry_run: bool
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        draft = replace(draft, obj=replace(draft.obj, status={}))
-        before = await self.store.get(draft.obj.key) if draft.verb == "update" else None
-        if before and wanted.kind.kind == "JoinToken" and before.spec != draft.obj.spec:
-            raise invalid(draft.obj.key, [Problem("spec", "cannot be changed", "create another token")])
-        try:
-            (outcome,) = await self.admission.write([draft], dry_run=dry_run)
-        except Rejected as rejected:
-            raise invalid(draft.obj.key, [problem for _, problem in rejected.errors]) from None
-        return encode(outcome.object, wanted.api_version), outcome.warnings
-
-    async def _write_status(self, obj: Object, wanted: Target, *, dry_run: bool) -> Response:
-        write = UpdateStatus(wanted.key, obj.status, obj.meta.resource_version or None, obj.meta.uid)
-        if dry_run:
-            return answer(encode(replace(await self._found(wanted), status=obj.status), wanted.api_version))
-        (after,) = await self.store.apply([write])
-        assert after is not None
-        return answer(encode(after, wanted.api_version))
-
-    async def _delete(self, request: Request, wanted: Target) -> Response:
-        uid, version, dry_run = "", None, is_dry_run(request)
-        if request.headers.get("content-length", "0") != "0":
-            options = await json_body(request, OBJECT_LIMIT)
-            conditions = (options.get("preconditions") or {}) if isinstance(options, dict) else {}
-            uid, version = conditions.get("uid") or "", _version(conditions.get("resourceVersion"))
-            dry_run = dry_run or (isinstance(options, dict) and options.get("dryRun") == ["All"])
-        before = await self._found(wanted)
-        if not dry_run:
-            await self.store.apply([Delete(wanted.key, version, uid or before.meta.uid)])
-        details = {"name": wanted.name, "kind": wanted.kind.plural, "uid": before.meta.uid}
-        if wanted.kind.group:
-            details["group"] = wanted.kind.group
-        return answer(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-        )
-
-
-def _named(document: Any) -> Any:
-    """The document with a name made from `generateName` where it has no name."""
-    metadata = document.get("metadata") if isinstance(document, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("name") or not metadata.get("generateName"):
-        return document
-    return document | {"metadata": metadata | {"name": f"{metadata['generateName']}{secrets.token_hex(3)}"}}
-
-
-def _decoded(document: Any, wanted: Target) -> Object:
-    """The object in a request's body, which must be the one that the path names."""
-    if not isinstance(document, dict):
-        raise bad_request("the body of the request is not an object")
-    document = {"apiVersion": wanted.api_version, "kind": wanted.kind.kind} | document
-    if document["kind"] != wanted.kind.kind or document["apiVersion"] != wanted.api_version:
-        raise bad_request(
-            f"the API version or kind in the data ({document['apiVersion']}, {document['kind']}) "
-            f"does not match the expected ({wanted.api_version}, {wanted.kind.kind})"
-        )
-    obj, problems = decode(document, default_namespace=wanted.namespace or "")
-    if obj is None:
-        metadata = document.get("metadata")
-        name = metadata.get("name") if isinstance(metadata, dict) else None
-        raise undecodable(wanted.kind, wanted.name or str(name or ""), problems)
-    if wanted.name and obj.key.name != wanted.name:
-        raise bad_request(
-            f"the name of the object ({obj.key.name}) does not match the name on the URL ({wanted.name})"
-        )
-    if obj.key.namespace != (wanted.namespace or ""):
-        raise bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
-    return obj
-
-
-def _selection(request: Request) -> Selects:
-    try:
-        labels = label_selector(request.query_params.get("labelSelector", ""))
-        fields = field_selector(request.query_params.get("fieldSelector", ""))
-    except ValueError as error:
-        raise bad_request(str(error)) from None
-    return lambda obj: labels(obj) and fields(obj)
-
-
-def _since(request: Request) -> int | None:
-    return _version(request.query_params.get("resourceVersion")) or None
-
-
-def _version(text: Any) -> int | None:
-    if text in (None, ""):
-        return None
-    if not isinstance(text, str) or not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise bad_request(f"resourceVersion: Invalid value: {text!r}")
-    return int(text)
-
-
-def _timeout(request: Request) -> float:
-    text = request.query_params.get("timeoutSeconds") or "0"
-    if not (text.isascii() and text.isdigit()):
-        raise bad_request(f"timeoutSeconds: Invalid value: {text!r}")
-    return min(float(text), kube_watch.LONGEST_S) or kube_watch.LONGEST_S

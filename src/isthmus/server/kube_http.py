@@ -1,21 +1,24 @@
-"""HTTP in Kubernetes' manner: what a path names, what a body holds, how answers and warnings look."""
+"""HTTP in Kubernetes' manner: what a path names, what a query asks, how answers and warnings look."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from isthmus.api.kinds import Kind, kind_by_plural
 from isthmus.api.meta import Key
-from isthmus.server.status_errors import Failure, bad_request
+from isthmus.server.status_errors import Failure, bad_request, field_invalid
 
-OBJECT_LIMIT = 3 * 2**20
-"""Largest body with one object, as in Kubernetes."""
-BATCH_LIMIT = 32 * 2**20
-"""Largest body with many objects."""
+Form = Literal["whole", "table", "metadata"]
+"""How objects are to be shown: themselves, as rows of a table, or their metadata alone."""
+_FORMS: Mapping[str, Form] = {
+    "Table": "table",
+    "PartialObjectMetadata": "metadata",
+    "PartialObjectMetadataList": "metadata",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,73 +58,88 @@ def target(group: str, version: str, rest: str) -> Target | None:
     return Target(kind, api_version, namespace, parts[1] if len(parts) > 1 else "", len(parts) == 3)
 
 
-async def json_body(request: Request, limit: int, media_types: Sequence[str] = ("application/json",)) -> Any:
-    """The JSON value of a request's body; a Failure when there is none, or too much of it."""
-    media_type = request.headers.get("content-type", media_types[0]).split(";")[0].strip().lower()
-    if media_type not in media_types:
-        raise Failure(
-            415,
-            "UnsupportedMediaType",
-            f"the body of the request was in an unknown format - accepted media types include: "
-            f"{', '.join(media_types)}",
-        )
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Failure(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
-    try:
-        return json.loads(bytes(body), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise bad_request("the body of the request is nested too deeply") from None
-    except ValueError as error:
-        raise bad_request(f"the body of the request is not JSON: {error}") from None
+def form(request: Request) -> Form:
+    """How the client wants objects shown: the first thing it accepts that is served; 406 when none is."""
+    accept = request.headers.get("accept", "")
+    for part in accept.split(",") if accept.strip() else ():
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        if media.lower() not in {"application/json", "application/*", "*/*"}:
+            continue
+        wanted = dict(parameter.partition("=")[::2] for parameter in parameters)
+        if "as" not in wanted:
+            return "whole"
+        group = wanted.get("g") == "meta.k8s.io" and wanted.get("v") in {"v1", "v1beta1"}
+        if group and wanted["as"] in _FORMS:
+            return _FORMS[wanted["as"]]
+    if accept.strip():
+        text = "only the following media types are accepted: application/json"
+        raise Failure(406, "NotAcceptable", text)
+    return "whole"
 
 
 def is_dry_run(request: Request) -> bool:
     """Whether the request is to be answered as if it had been done; only `All` is known."""
-    values = request.query_params.getlist("dryRun")
-    if any(value != "All" for value in values):
-        raise Failure(422, "Invalid", f"dryRun: Unsupported value: {values[0]!r}: supported values: All")
+    return asks_dry_run(request.query_params.getlist("dryRun"))
+
+
+def asks_dry_run(values: Sequence[Any]) -> bool:
+    """Whether these values of `dryRun` ask for one."""
+    for value in values:
+        if value != "All":
+            text = f'Unsupported value: {json.dumps(value)}: supported values: "All"'
+            raise field_invalid("dryRun", text)
     return bool(values)
 
 
-def answer(document: Mapping[str, Any], *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
+def flag(request: Request, name: str) -> bool | None:
+    """A parameter that is true or false, None when it is not given."""
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return None if text is None else True
+    if text.lower() in {"1", "t", "true"}:
+        return True
+    if text.lower() in {"0", "f", "false"}:
+        return False
+    raise bad_request(f"{name}: Invalid value: {text!r}: is neither true nor false")
+
+
+def number(request: Request, name: str) -> int:
+    """A parameter that is a whole number; 0 when it is not given."""
+    text = request.query_params.get(name) or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise bad_request(f"{name}: Invalid value: {text[:40]!r}")
+    return int(text)
+
+
+def version(text: Any) -> int | None:
+    """A resourceVersion, None when it is not given."""
+    if text in (None, ""):
+        return None
+    if not isinstance(text, str) or not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise bad_request(f"resourceVersion: Invalid value: {str(text)[:40]!r}")
+    return int(text)
+
+
+def manager_name(request: Request) -> str:
+    """Who writes: `fieldManager`, else the beginning of the User-Agent."""
+    given = request.query_params.get("fieldManager", "")
+    if len(given) > 128 or not given.isprintable():
+        raise field_invalid("fieldManager", "Invalid value: should be at most 128 printable characters")
+    agent = request.headers.get("user-agent", "").split("/")[0]
+    return given or agent[:128] or "unknown"
+
+
+def answer(document: Mapping[str, Any] | bytes, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
     """A JSON answer, warnings in headers as RFC 7234 has them."""
-    response = Response(
-        json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode(),
-        code,
-        media_type="application/json",
+    body = (
+        document
+        if isinstance(document, bytes)
+        else json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     )
+    response = Response(body, code, media_type="application/json")
     for warning in warnings:
         response.headers.append("Warning", f'299 - "{_header_text(warning)}"')
     return response
-
-
-def merge_patch(target_value: Any, patch: Any) -> Any:
-    """RFC 7396: the value that a merge patch makes of another one."""
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(target_value) if isinstance(target_value, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {twice!r} is given twice in the same object")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _header_text(text: str) -> str:

@@ -138,10 +138,10 @@ def type_name(kind: Kind, version: str) -> str:
 
 
 def _sentence(kind: Kind, spec: Schema) -> str:
-    text = spec.get("description", "")
+    text = str(spec.get("description", ""))
     if kind.has_spec and text.startswith("Spec of "):
         return text.removeprefix("Spec of ").replace("a ", "A ", 1).replace("an ", "An ", 1)
-    return str(text)
+    return text
 
 
 def _gvk(kind: Kind, version: str) -> dict[str, str]:

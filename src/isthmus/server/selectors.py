@@ -5,7 +5,10 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from isthmus.api.codec import encode
+from isthmus.api.kinds import Kind
 from isthmus.api.meta import Object
 
 Selects = Callable[[Object], bool]
@@ -13,10 +16,26 @@ Selects = Callable[[Object], bool]
 _SET = re.compile(r"\s*([^\s,!=()]+)\s+(in|notin)\s*\(([^()]*)\)\s*")
 _EQUAL = re.compile(r"\s*([^\s,!=()]+)\s*(==|=|!=)\s*([^\s,!=()]*)\s*")
 _EXISTS = re.compile(r"\s*(!?)\s*([^\s,!=()]+)\s*")
-_FIELDS: Mapping[str, Callable[[Object], str]] = {
-    "metadata.name": lambda obj: obj.meta.name,
-    "metadata.namespace": lambda obj: obj.meta.namespace,
+_FIELDS = ("metadata.name", "metadata.namespace")
+_MORE: Mapping[str, tuple[str, ...]] = {
+    "Event": (
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "type",
+        "reportingComponent",
+        "source",
+    ),
+    "Secret": ("type",),
+    "Namespace": ("status.phase",),
+    "Pod": ("spec.nodeName", "spec.serviceAccountName", "status.phase", "status.podIP"),
 }
+"""Fields of kinds by which Kubernetes selects, beside name and namespace."""
 
 
 def label_selector(text: str) -> Selects:
@@ -25,17 +44,37 @@ def label_selector(text: str) -> Selects:
     return lambda obj: all(holds(obj.meta.labels) for holds in wanted)
 
 
-def field_selector(text: str) -> Selects:
-    """Objects whose name or namespace meets every condition; ValueError when it cannot be read."""
+def field_selector(text: str, kind: Kind) -> Selects:
+    """Objects whose fields meet every condition; ValueError when it cannot be read."""
     wanted: list[Selects] = []
+    known = (*_FIELDS, *_MORE.get(kind.kind, ()))
     for part in _conditions(text):
         match = _EQUAL.fullmatch(part)
-        if match is None or match[1] not in _FIELDS:
-            raise ValueError(
-                f"field selector {part!r}: only {' and '.join(_FIELDS)} can be selected by, with = or !="
-            )
-        wanted.append(_field_condition(_FIELDS[match[1]], match[3], equal=match[2] != "!="))
+        if match is None:
+            raise ValueError(f"field selector {part!r}: write field=value or field!=value")
+        if match[1] not in known:
+            raise ValueError(f'field label not supported: "{match[1]}" (supported: {", ".join(known)})')
+        wanted.append(_field_condition(_reader(match[1]), match[3], equal=match[2] != "!="))
     return lambda obj: all(holds(obj) for holds in wanted)
+
+
+def _reader(field: str) -> Callable[[Object], str]:
+    match field:
+        case "metadata.name":
+            return lambda obj: obj.meta.name
+        case "metadata.namespace":
+            return lambda obj: obj.meta.namespace
+        case "source":
+            field = "source.component"
+    steps = field.split(".")
+
+    def read(obj: Object) -> str:
+        value: Any = encode(obj)
+        for step in steps:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        return "" if value is None else str(value)
+
+    return read
 
 
 def _conditions(text: str) -> list[str]:

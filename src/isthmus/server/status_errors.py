@@ -52,6 +52,17 @@ def bad_request(message: str) -> Failure:
     return Failure(400, "BadRequest", message)
 
 
+def field_invalid(field: str, text: str) -> Failure:
+    """422 for a parameter of a request."""
+    cause = {"reason": "FieldValueInvalid", "message": text, "field": field}
+    return Failure(422, "Invalid", f"{field}: {text}", {"causes": [cause]})
+
+
+def forbidden(user: str, verb: str, what: str, details: Mapping[str, Any] | None = None) -> Failure:
+    """403: it is known who asks, and this is not for them."""
+    return Failure(403, "Forbidden", f'{what} is forbidden: User "{user}" cannot {verb}', details or {})
+
+
 def unauthorized() -> Failure:
     """401: it is not known who asks; it is not told why."""
     return Failure(401, "Unauthorized", "Unauthorized")
@@ -80,16 +91,41 @@ def invalid(key: Key, problems: Sequence[Problem]) -> Failure:
     kind = KINDS[key.kind]
     name = f"{key.kind}.{kind.group}" if kind.group else key.kind
     told = ", ".join(map(str, problems))
-    causes = [
-        {"reason": "FieldValueInvalid", "message": _message(problem), "field": problem.field}
-        for problem in problems
-    ]
+    causes = [cause(problem) for problem in problems]
     return Failure(
         422,
         "Invalid",
         f'{name} "{key.name}" is invalid: ' + (f"[{told}]" if len(problems) > 1 else told),
         {"name": key.name, "group": kind.group, "kind": key.kind, "causes": causes},
     )
+
+
+def cause(problem: Problem) -> dict[str, str]:
+    """A problem as `details.causes` has it."""
+    reason = {
+        "required field is missing": "FieldValueRequired",
+        "unknown field": "FieldValueForbidden",
+    }.get(problem.text, _reason(problem.text))
+    return {"reason": reason, "message": _message(problem), "field": problem.field}
+
+
+def _reason(text: str) -> str:
+    for begin, reason in _REASONS:
+        if text.startswith(begin):
+            return reason
+    return "FieldValueInvalid"
+
+
+_REASONS = (
+    ("Required value", "FieldValueRequired"),
+    ("Duplicate value", "FieldValueDuplicate"),
+    ("Unsupported value", "FieldValueNotSupported"),
+    ("Forbidden", "FieldValueForbidden"),
+    ("Not found", "FieldValueNotFound"),
+    ("Too many", "FieldValueTooMany"),
+    ("Too long", "FieldValueTooLong"),
+)
+"""How Kubernetes begins what it says, and the word for it."""
 
 
 def undecodable(kind: Kind, name: str, problems: Sequence[Problem]) -> Failure:

@@ -120,6 +120,8 @@ class Transaction:
     def _mutate(self, key: Key, change: Callable[[Object | None], Object | None]) -> Object | None:
         before = self.get(key)
         after = change(before)
+        if after is before:
+            return before
         if after is None:
             if before is not None:
                 self._delete(before, "Background")

@@ -1,0 +1,100 @@
+"""A document in a request -> the object that it means, with what there is to say about its fields.
+
+Ignore   unknown fields are dropped
+Warn     dropped, and told in headers (when the client says nothing)
+Strict   refused: 400
+"""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from isthmus.api.codec import decode
+from isthmus.api.meta import Key, Object, Problem
+from isthmus.api.unknown import without_unknown
+from isthmus.api.validate import validate
+from isthmus.server.kube_http import Target
+from isthmus.server.status_errors import Failure, bad_request, cause, field_invalid, undecodable
+
+_LEVELS = ("Ignore", "Warn", "Strict")
+
+
+def field_validation(request: Request) -> str:
+    """What the client wants done with unknown fields."""
+    level = request.query_params.get("fieldValidation") or "Warn"
+    if level not in _LEVELS:
+        text = f'Unsupported value: "{level[:40]}": supported values: "Ignore", "Strict", "Warn"'
+        raise field_invalid("fieldValidation", text)
+    return level
+
+
+def named(document: Any) -> Any:
+    """The document with a name made from `generateName` where it has no name."""
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("name"):
+        return document
+    prefix = metadata.get("generateName")
+    if not isinstance(prefix, str) or not prefix:
+        return document
+    name = f"{prefix[:58]}{''.join(secrets.choice(_ALPHABET) for _ in range(5))}"
+    return document | {"metadata": metadata | {"name": name}}
+
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""Kubernetes' own: no vowels, so that no words come out."""
+
+
+def decoded(document: Any, wanted: Target, level: str) -> tuple[Object, tuple[str, ...]]:
+    """The object in a request's body, which must be the one that the path names, and warnings."""
+    if not isinstance(document, dict):
+        raise bad_request("the body of the request is not an object")
+    document = {"apiVersion": wanted.api_version, "kind": wanted.kind.kind} | document
+    if document["kind"] != wanted.kind.kind or document["apiVersion"] != wanted.api_version:
+        raise bad_request(
+            f"the API version or kind in the data ({document['apiVersion']}, {document['kind']}) "
+            f"does not match the expected ({wanted.api_version}, {wanted.kind.kind})"
+        )
+    known, unknown = without_unknown(document, wanted.kind)
+    obj, problems = decode(known, default_namespace=wanted.namespace or "")
+    if unknown and level == "Strict":
+        raise _strict(document, wanted, unknown, problems if obj is None else validate(obj))
+    if obj is None:
+        # one round shows every mistake
+        told = _unknown(document, unknown) if level != "Ignore" else []
+        raise undecodable(wanted.kind, wanted.name or _name(document), [*told, *problems])
+    if wanted.name and obj.key.name != wanted.name:
+        raise bad_request(
+            f"the name of the object ({obj.key.name}) does not match the name on the URL ({wanted.name})"
+        )
+    if obj.key.namespace != (wanted.namespace or ""):
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    return obj, tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
+
+
+def _strict(document: Any, wanted: Target, unknown: list[str], others: list[Problem]) -> Failure:
+    """What is refused for unknown fields; the causes name all that is wrong, so that one round is enough."""
+    told = ", ".join(f'unknown field "{path}"' for path in unknown)
+    key = Key(wanted.kind.kind, wanted.namespace or "", wanted.name or _name(document))
+    problems = _unknown(document, unknown)
+    problems += [problem for problem in others if problem.severity == "error"]
+    details = {
+        "name": key.name,
+        "group": wanted.kind.group,
+        "kind": key.kind,
+        "causes": [cause(problem) for problem in problems],
+    }
+    return Failure(400, "BadRequest", f"strict decoding error: {told}", details)
+
+
+def _unknown(document: Mapping[str, Any], paths: list[str]) -> list[Problem]:
+    by_field = {problem.field: problem for problem in decode(document)[1]}
+    return [by_field.get(path, Problem(path, "unknown field")) for path in paths]
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    metadata = document.get("metadata")
+    return str(metadata.get("name") or "") if isinstance(metadata, Mapping) else ""
