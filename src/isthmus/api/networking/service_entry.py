@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from isthmus.api.meta import Later, Model
+from isthmus.api.meta import Model
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.shapes import PortNumber, WorkloadSelector
 
@@ -36,10 +36,7 @@ class ServiceEntrySpec(Model):
     """The ports of the service."""
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
     """Whether the service is part of the mesh: mutual TLS goes to MESH_INTERNAL services only."""
-    resolution: Annotated[
-        Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"],
-        Later("connections go where the caller wanted to", values=("DYNAMIC_DNS",)),
-    ] = "NONE"
+    resolution: Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] = "NONE"
     """How endpoints are found: the address the caller used, the endpoints given here, or DNS."""
     endpoints: Annotated[tuple[WorkloadEntrySpec, ...], Field(max_length=4096)] = ()
     """Endpoints of the service; not together with `workloadSelector`."""
