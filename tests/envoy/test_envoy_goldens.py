@@ -9,6 +9,7 @@ from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES
+from isthmus.envoy.soundness import faults
 
 _each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -20,6 +21,11 @@ def test_golden(case: Path, update_goldens: bool) -> None:
         path.write_text(made, encoding="utf-8")
     expected = path.read_text(encoding="utf-8") if path.exists() else ""
     assert made == expected, "if this is meant: pytest tests/envoy/test_envoy_goldens.py --update-goldens"
+
+
+@_each_case
+def test_it_is_sound(case: Path) -> None:
+    assert [str(fault) for fault in faults(manifests(case)) if fault.fatal] == []
 
 
 @pytest.mark.envoy

@@ -249,7 +249,7 @@ _ALL = (
         columns=(Column("Host", ".spec.host", description="Service that the rule is about."), AGE),
     ),
     _istio("Gateway", "gateways", GatewaySpec, "gw", programmed=True),
-    _istio("Sidecar", "sidecars", SidecarSpec),
+    _istio("Sidecar", "sidecars", SidecarSpec, programmed=True),
     _istio(
         "ProxyConfig",
         "proxyconfigs",
@@ -311,7 +311,17 @@ _ALL = (
         later="proxies do not run its module",
     ),
     Kind("JoinToken", ISTHMUS, ("v1alpha1",), "jointokens", "jointoken", ("jt",), True, JoinTokenSpec),
-    Kind("MeshConfig", ISTHMUS, ("v1alpha1",), "meshconfigs", "meshconfig", ("mc",), True, MeshConfigSpec),
+    Kind(
+        "MeshConfig",
+        ISTHMUS,
+        ("v1alpha1",),
+        "meshconfigs",
+        "meshconfig",
+        ("mc",),
+        True,
+        MeshConfigSpec,
+        programmed=True,
+    ),
 )
 
 KINDS: Mapping[str, Kind] = {kind.kind: kind for kind in _ALL}

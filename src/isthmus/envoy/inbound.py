@@ -77,7 +77,7 @@ def virtual_inbound(q: Reader, workload: Key) -> Resource:
         message.filter_chains.extend(_chains(q, workload, port))
     message.listener_filters.append(inspectors.original_destination())
     _inspect(q, message)
-    sources = (workload, *mtls.sources, *(source for one in served for source in one.sources))
+    sources = (workload, *mtls.sources, *q(world.mesh_config), *(s for one in served for s in one.sources))
     return resource(LISTENER, message.name, message, sources)
 
 

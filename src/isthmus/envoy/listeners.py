@@ -87,7 +87,8 @@ def virtual_outbound(q: Reader, scope: Scope) -> Resource:
     message.default_filter_chain.CopyFrom(
         FilterChain(name="virtualOutbound-catchall-tcp", filters=[_to(style, others.cluster)])
     )
-    return resource(LISTENER, message.name, message, (scope.sidecar,) if scope.sidecar else ())
+    sources = (*((scope.sidecar,) if scope.sidecar else ()), *q(world.mesh_config))
+    return resource(LISTENER, message.name, message, sources)
 
 
 def _anywhere(style: filters.Manner) -> listener_components_v3.FilterChain:

@@ -8,12 +8,29 @@ from collections.abc import Mapping
 from isthmus.api.meta import Key, Problem
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
 from isthmus.engine import Reader
-from isthmus.mesh import destinations, routing, services, workloads, world
+from isthmus.mesh import (
+    analyse_proxies,
+    destinations,
+    endpoints,
+    routing_problems,
+    services,
+    workloads,
+    world,
+)
 from isthmus.mesh.hosts import covers, most_specific
 from isthmus.mesh.model import Protocol, Resolution, Service
 from isthmus.mesh.names import resolved_elsewhere
+from isthmus.mesh.routing_problems import near
 
-KINDS = ("Service", "ServiceEntry", "VirtualService", "DestinationRule")
+KINDS = (
+    "Service",
+    "ServiceEntry",
+    "VirtualService",
+    "DestinationRule",
+    "Sidecar",
+    "PeerAuthentication",
+    "MeshConfig",
+)
 
 
 def problems(q: Reader) -> Mapping[Key, tuple[Problem, ...]]:
@@ -25,11 +42,18 @@ def problems_of(q: Reader, key: Key) -> tuple[Problem, ...]:
     """The problems of one object."""
     match key.kind:
         case "Service" | "ServiceEntry":
-            return tuple(p for service in q(services.declared, key) for p in _of_service(q, service, key))
+            own = (p for service in q(services.declared, key) for p in _of_service(q, service, key))
+            return (*own, *q(analyse_proxies.of_service, key))
         case "VirtualService":
-            return (*q(routing.usable_routes, key).problems, *q(_of_hosts, key), *q(_of_routes, key))
+            return q(routing_problems.problems_of, key)
         case "DestinationRule":
             return q(_of_destination_rule, key)
+        case "Sidecar":
+            return q(analyse_proxies.of_sidecar, key)
+        case "PeerAuthentication":
+            return q(analyse_proxies.of_peer_authentication, key)
+        case "MeshConfig":
+            return q(analyse_proxies.of_mesh_config, key)
     return ()
 
 
@@ -38,26 +62,43 @@ def _warning(field: str, text: str, hint: str = "") -> Problem:
 
 
 def _of_service(q: Reader, service: Service, key: Key) -> tuple[Problem, ...]:
-    winner = q(services.claims_of, service.host)[0]
-    if winner != key:
-        return (
-            _warning(
-                "spec.hosts" if key.kind == "ServiceEntry" else "metadata.name",
-                f"{service.host} is already declared by {winner}, which counts; this one is not used for it",
-                "delete one of the two, or put all ports into one",
-            ),
-        )
+    if service.resolution is Resolution.ALIAS:
+        return ()
+    shadow = _shadow(q, service, key)
+    if shadow:
+        return (shadow,)
     found: list[Problem] = []
     if service.resolution is Resolution.ENDPOINTS:
         for i, port in enumerate(service.ports):
-            if not q(workloads.endpoints, service.host, port.number, ()):
+            if not q(endpoints.endpoints, service.host, port.number, ()):
                 hint = _why_none(q, service)
                 found.append(
                     _warning(f"spec.ports[{i}]", f"{service.host}:{port.number} has no endpoints", hint)
                 )
-    if any(p.protocol is Protocol.TCP or p.protocol is Protocol.TLS for p in service.ports):
+    if any(p.protocol is Protocol.TCP for p in service.ports):
         found += _of_tcp(service)
     return tuple(found)
+
+
+def _shadow(q: Reader, service: Service, key: Key) -> Problem | None:
+    """What another declaration of the same host takes from this one."""
+    claims = q(services.claims_in, service.host, service.namespace)
+    field = "spec.hosts" if key.kind == "ServiceEntry" else "metadata.name"
+    winner = claims[0] if claims else key
+    if winner != key:
+        counted = q(services.merged, service.host, claims)
+        missing = [p.number for p in service.ports if counted is None or counted.port(p.number) is None]
+        if not missing and winner.kind == key.kind:
+            return None  # both make up the host together
+        text = f"{service.host} is already declared by {winner}, which counts; this one is not used for it"
+        return _warning(field, text, "delete one of the two, or put all ports into one")
+    most = q(services.claims_of, service.host)[0]
+    if most.namespace != key.namespace:
+        text = (
+            f"{service.host} is also declared by {most}; this one counts for callers of {key.namespace} only"
+        )
+        return _warning(field, text, "delete one of the two, or export them to different namespaces")
+    return None
 
 
 def _why_none(q: Reader, service: Service) -> str:
@@ -97,41 +138,6 @@ def _of_tcp(service: Service) -> list[Problem]:
     return []
 
 
-def _of_hosts(q: Reader, key: Key) -> tuple[Problem, ...]:
-    found: list[Problem] = []
-    for i, host in enumerate(q(routing.hosts_of, key)):
-        field = f"spec.hosts[{i}]"
-        claims = q(routing.rules_by_host, key.namespace).get(host, ())
-        if not any(covers(host, known) for known in q(services.hosts)):
-            found.append(_warning(field, f"no service has the host {host}", _near(q, host)))
-        elif claims and claims[0] != key:
-            hint = "put the rules into one VirtualService"
-            found.append(_warning(field, f"{claims[0]} already routes {host} and is older: it counts", hint))
-    return tuple(found)
-
-
-def _of_routes(q: Reader, key: Key) -> tuple[Problem, ...]:
-    found: list[Problem] = []
-    for field, said in q(routing.destinations, key):
-        host = services.resolve(q, said.host, key.namespace)
-        service = q(services.service, host)
-        if service is None:
-            text = f"no service has the host {host}: requests for it are answered with 503"
-            found.append(_warning(f"{field}.host", text, _near(q, host)))
-            continue
-        if said.port and service.port(said.port.number) is None:
-            have = ", ".join(str(port.number) for port in service.ports)
-            text = f"{host} has no port {said.port.number}"
-            found.append(_warning(f"{field}.port.number", text, f"it has {have}" if have else ""))
-        rules = q(destinations.rules_for, key.namespace, host)
-        names = [subset.name for subset in q(destinations.subsets, rules)]
-        if said.subset and said.subset not in names:
-            text = f"no DestinationRule defines subset {said.subset} of {host}: requests for it get 503"
-            hint = f"defined are {', '.join(names)}" if names else "apply a DestinationRule that defines it"
-            found.append(_warning(f"{field}.subset", text, hint))
-    return tuple(found)
-
-
 def _of_destination_rule(q: Reader, key: Key) -> tuple[Problem, ...]:
     spec = world.spec(q, key, DestinationRuleSpec)
     host = q(destinations.host_of, key)
@@ -139,7 +145,7 @@ def _of_destination_rule(q: Reader, key: Key) -> tuple[Problem, ...]:
         return ()
     matching = [known for known in q(services.hosts) if covers(host, known)]
     if not matching:
-        return (_warning("spec.host", f"no service has the host {host}", _near(q, host)),)
+        return (_warning("spec.host", f"no service has the host {host}", near(q, host)),)
     found: list[Problem] = []
     if matching == [host]:
         found += _of_subsets(q, spec, host)
@@ -157,17 +163,10 @@ def _of_subsets(q: Reader, spec: DestinationRuleSpec, host: str) -> list[Problem
     found = []
     for i, subset in enumerate(spec.subsets):
         labels = tuple(sorted(subset.labels.items()))
-        if not any(q(workloads.endpoints, host, port.number, labels) for port in service.ports):
+        if not any(q(endpoints.endpoints, host, port.number, labels) for port in service.ports):
             wanted = ", ".join(f"{name}={value}" for name, value in labels)
             text = f"no endpoint of {host} has the labels {wanted}: subset {subset.name} is empty"
             found.append(
                 _warning(f"spec.subsets[{i}]", text, "compare with the labels of its WorkloadEntries")
             )
     return found
-
-
-def _near(q: Reader, host: str) -> str:
-    """What the author may have meant: a host that begins with the same name."""
-    name = host.removeprefix("*.").split(".")[0]
-    found = [known for known in q(services.hosts) if known.split(".")[0] == name]
-    return f"did you mean {' or '.join(found[:3])}?" if found else ""

@@ -34,7 +34,9 @@ def server_mtls(q: Reader, workload: Key) -> ServerMtls:
 def mtls_of(q: Reader, namespace: str, labels: Labels) -> ServerMtls:
     """What a proxy in front of a workload with these labels takes."""
     root = q(world.settings).root_namespace
-    own = next((r for r in q(peer_rules, namespace) if r.selector and has_labels(labels, r.selector)), None)
+    # in the root namespace rules are about the whole mesh: a selector is about nobody there
+    narrow = [r for r in q(peer_rules, namespace) if r.selector] if namespace != root else []
+    own = next((r for r in narrow if has_labels(labels, r.selector)), None)
     wide = [
         rule
         for place in dict.fromkeys((namespace, root))

@@ -188,10 +188,12 @@ def _egress(q: Reader, scope: Scope, listener: IstioEgressListener) -> Egress:
 def _called(
     q: Reader, scope: Scope, named: Mapping[str, scope_hosts.Named], only: int | None
 ) -> tuple[Called, ...]:
+    control_plane = q(_control_plane) if only is None else None
     found = [
         (host, key)
         for host, key in q(offered, scope.namespace)
-        if scope_hosts.names_service(named, key.namespace, host) and (only is None or only in q(_ports, key))
+        if (host == control_plane or scope_hosts.names_service(named, key.namespace, host))
+        and (only is None or only in q(_ports, key))
     ]
     # one host, one namespace: the proxy's own, else that of a Service, else that of the oldest object
     place: dict[str, Key] = {}
@@ -203,6 +205,13 @@ def _called(
             place[host] = key
     ports = None if only is None else (only,)
     return tuple(Called(host, key, ports) for host, key in found if place[host].namespace == key.namespace)
+
+
+def _control_plane(q: Reader) -> str:
+    """The host of the control plane: a machine proves with it that its capture works, whatever its Sidecar
+    lets its programs call."""
+    settings = q(world.settings)
+    return f"{settings.control_plane_account}.{settings.root_namespace}.svc.{settings.dns_domain}"
 
 
 def offered(q: Reader, namespace: str) -> tuple[tuple[str, Key], ...]:

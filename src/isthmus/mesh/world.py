@@ -20,6 +20,12 @@ def settings(q: Reader) -> MeshSettings:
     return applied(given, said) if said else given
 
 
+def mesh_config(q: Reader) -> tuple[Key, ...]:
+    """The MeshConfig that counts, if there is one."""
+    key = Key(KIND, q(settings).root_namespace, NAME)
+    return (key,) if fact(q, key) else ()
+
+
 def fact(q: Reader, key: Key) -> Fact | None:
     """What is known of one object."""
     found = committed.fact(q, key)

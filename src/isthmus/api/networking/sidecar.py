@@ -3,9 +3,9 @@
 https://istio.io/latest/docs/reference/config/networking/sidecar/
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from isthmus.api.meta import Later, Model
+from isthmus.api.meta import Model
 from isthmus.api.networking.destination_rule import ConnectionPoolSettings
 from isthmus.api.networking.gateway import ServerTLSSettings
 from isthmus.api.networking.virtual_service import Destination
@@ -71,11 +71,11 @@ class SidecarSpec(Model):
 
     workload_selector: WorkloadSelector | None = None
     """Workloads of the namespace whose proxy this is about; all of them when left out."""
-    ingress: Annotated[tuple[IstioIngressListener, ...], Later("ports come from services")] = ()
+    ingress: tuple[IstioIngressListener, ...] = ()
     """Ports that the workload serves; those of the services that select it when left out."""
-    egress: Annotated[tuple[IstioEgressListener, ...], Later("every visible host may be called")] = ()
+    egress: tuple[IstioEgressListener, ...] = ()
     """Hosts that the workload may call; all visible ones when left out."""
-    inbound_connection_pool: Annotated[ConnectionPoolSettings | None, Later("there are no limits")] = None
+    inbound_connection_pool: ConnectionPoolSettings | None = None
     """Limits of connections and requests to the workload."""
-    outbound_traffic_policy: Annotated[OutboundTrafficPolicy | None, Later("the mesh's setting holds")] = None
+    outbound_traffic_policy: OutboundTrafficPolicy | None = None
     """What happens to calls of hosts that nobody declared; the mesh's setting when left out."""
