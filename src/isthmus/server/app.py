@@ -158,7 +158,6 @@ async def _run(
         return start_file(enrolled, identity, [(name, ads_port) for name in advertise])
 
     routes = [
-        *kube_api(store, authenticate=bearer_tokens(users), on_admit=_with_addresses, mint_token=mint),
         *enrolment_routes(
             Registrar(store, authority, _now),
             roots=lambda: authority.roots,
@@ -166,6 +165,8 @@ async def _run(
             ads_addresses=lambda: [f"[{n}]:{ads_port}" if ":" in n else f"{n}:{ads_port}" for n in advertise],
             now=_now,
         ),
+        # last: it answers every other path, with a 404 in Kubernetes' words
+        *kube_api(store, authenticate=bearer_tokens(users), on_admit=_with_addresses, mint_token=mint),
     ]
     api = _api_server(Starlette(routes=routes), identity)
     status = StatusWriter(store, fleet)
