@@ -13,23 +13,11 @@ from routing_cases import judge
 
 _SAMPLE = Path(__file__).parents[3] / "shared" / "cases" / "routing_sample.json"
 
-_MISSING = {
-    "TestIngress/17/2": "Kubernetes Ingress as the configuration of a gateway",
-}
-"""What translation still has to learn, by case."""
-
 
 def _cases() -> Sequence[Any]:
     if not _SAMPLE.exists():
         return [pytest.param({}, id="none", marks=pytest.mark.skip(f"{_SAMPLE} is not there"))]
-    return [
-        pytest.param(
-            case,
-            id=case["id"],
-            marks=[pytest.mark.xfail(strict=True, reason=why)] if (why := _MISSING.get(case["id"])) else [],
-        )
-        for case in json.loads(_SAMPLE.read_text())
-    ]
+    return [pytest.param(case, id=case["id"]) for case in json.loads(_SAMPLE.read_text())]
 
 
 @pytest.mark.parametrize("case", _cases())

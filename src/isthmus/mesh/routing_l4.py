@@ -88,7 +88,7 @@ def targets(q: Reader, key: Key, said: Iterable[RouteDestination], port: int) ->
 
 
 def _target(q: Reader, key: Key, said: RouteDestination, port: int) -> Destination:
-    host = q(services.resolve, said.destination.host, key.namespace)
+    host = q(services.destination, said.destination.host, key.namespace)
     number = said.destination.port.number if said.destination.port else q(routing.only_port, host) or port
     return Destination(q(routing.concrete, host), number, said.destination.subset, said.weight)
 

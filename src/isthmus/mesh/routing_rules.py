@@ -176,7 +176,7 @@ def _gateway(name: str, namespace: str) -> str:
 
 
 def _named(q: Reader, said: Destination, namespace: str) -> Destination:
-    host = q(services.resolve, said.host, namespace)
+    host = q(services.destination, said.host, namespace)
     return said if host == said.host else said.model_copy(update={"host": host})
 
 

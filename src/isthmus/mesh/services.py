@@ -125,6 +125,19 @@ def resolve(q: Reader, name: str, namespace: str) -> str:
     return name.lower() if not q(claims_of, from_rule) and q(claims_of, name.lower()) else from_rule
 
 
+def destination(q: Reader, name: str, namespace: str) -> str:
+    """The host that a route in `namespace` leads to.
+
+    A short name that no service answers to gets its namespace and no domain: which domain it would be in is
+    not known, and its cluster does not exist either way (docs/decisions/012-dangling-short-names.md).
+    """
+    host = resolve(q, name, namespace)
+    short = name.lower().rstrip(".")
+    if host == short or q(claims_of, host) or world.fact(q, Key("Service", namespace, short)):
+        return host
+    return f"{short}.{namespace}"
+
+
 def full_host(q: Reader, name: str, namespace: str) -> str:
     """The name with its namespace and domain when it is short."""
     return full(name, namespace, q(world.settings).dns_domain)
