@@ -264,9 +264,10 @@ def _place(
         )
     elif _merge(ask, held, losses):
         return
-    if ask.binds[1:]:
-        # an address of the other family may still be free
-        _place(q, scope, replace(ask, binds=ask.binds[1:]), entries, losses)
+    free = tuple(bind for bind in ask.binds if entries.get((bind, ask.port.number)) is not held)
+    if free:
+        # an address of the other family belongs to nobody, or to somebody else
+        _place(q, scope, replace(ask, binds=free), entries, losses)
 
 
 def _take(
