@@ -207,7 +207,7 @@ def _put(draft: Draft, obj: Object, seen: _Seen, now: str) -> list[Write]:
         seen.before = before
         _expect(draft, before)
         status = {**before.status, **obj.status} if before else obj.status
-        return with_condition(replace(obj, status=status), now)
+        return draft.finish(with_condition(replace(obj, status=status), now), before)
 
     def look(after: Object | None) -> Object | None:
         # the object with its metadata as it would be stored, also when the transaction is only tried

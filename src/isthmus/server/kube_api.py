@@ -30,7 +30,7 @@ from isthmus.server.authentication import Authenticate
 from isthmus.server.batch import apply_batch
 from isthmus.server.join_tokens import MintToken
 from isthmus.server.kube_access import review, rules_review
-from isthmus.server.kube_bodies import OBJECT_LIMIT, json_body
+from isthmus.server.kube_bodies import object_body
 from isthmus.server.kube_http import Target, answer, flag, target
 from isthmus.server.kube_reads import Reads
 from isthmus.server.kube_writes import Writes
@@ -72,10 +72,10 @@ def kube_api(
         return await apply_batch(admission, request, user, now)
 
     async def review_access(request: Request, user: User) -> Response:
-        return answer(review(await json_body(request, OBJECT_LIMIT), user), code=201)
+        return answer(review(await object_body(request), user), code=201)
 
     async def review_rules(request: Request, user: User) -> Response:
-        return answer(rules_review(await json_body(request, OBJECT_LIMIT), user), code=201)
+        return answer(rules_review(await object_body(request), user), code=201)
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     return [

@@ -16,6 +16,9 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 from starlette.requests import ClientDisconnect, Request
 
+from isthmus.api.kinds import Kind
+from isthmus.server import kube_protobuf
+from isthmus.server.kube_protobuf import PROTOBUF
 from isthmus.server.status_errors import Failure, bad_request
 
 OBJECT_LIMIT = 2**20
@@ -32,6 +35,12 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+
+
+def patch_types(kind: Kind) -> tuple[str, ...]:
+    """What a patch of an object of this kind may be; strategic merge for kinds whose rules kubectl knows."""
+    known = not kind.group or kind.group.endswith(".k8s.io")
+    return (JSON_PATCH, MERGE_PATCH, *((STRATEGIC_PATCH,) if known else ()), APPLY_PATCH)
 
 
 def media_type(request: Request, accepted: Sequence[str]) -> str:
@@ -67,6 +76,18 @@ async def json_body(request: Request, limit: int, accepted: Sequence[str] = (JSO
     """The JSON value of a request's body; a Failure when there is none, or too much of it."""
     media_type(request, accepted)
     return json_value(await read_body(request, limit))
+
+
+async def object_body(request: Request) -> Any:
+    """The document in a request's body, in JSON or Kubernetes' protobuf."""
+    given = media_type(request, (JSON, PROTOBUF))
+    body = await read_body(request, OBJECT_LIMIT)
+    if given == JSON:
+        return json_value(body)
+    try:
+        return _checked(kube_protobuf.document(body), strings=True)
+    except kube_protobuf.Undecodable as error:
+        raise bad_request(f"the body of the request cannot be read: {error}") from None
 
 
 async def yaml_body(request: Request) -> Any:

@@ -6,7 +6,6 @@
 Schemas come from pydantic; what only JSON Schema can say is put as OpenAPI 3.0 has it.
 """
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,16 +14,13 @@ from pydantic.json_schema import models_json_schema
 
 from isthmus.api.codec import Metadata
 from isthmus.api.kinds import KINDS, Kind
+from isthmus.server.kube_bodies import patch_types
+from isthmus.server.merge_shapes import Shape, shape_of
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _JSON = "application/json"
-_PATCHES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/apply-patch+yaml",
-)
 _STATUS: Schema = {
     "type": "object",
     "description": "What the control plane says about the object.",
@@ -77,9 +73,12 @@ def _schemas(kinds: Iterable[Kind], version: str) -> Schema:
         ref_template=_REF + "{model}",
     )
     schemas = {name: _plain(schema) for name, schema in made["$defs"].items()}
+    for kind in kinds:
+        _tell_merging(kind, schemas)
     schemas[f"{_META}ObjectMeta"] = schemas.pop("Metadata")
     for kind in kinds:
         schemas |= _object(kind, version, schemas)
+    _say_once(schemas, schemas)
     schemas[f"{_META}DeleteOptions"] = _DELETE_OPTIONS
     schemas[f"{_META}Status"] = {"type": "object", "description": "What became of a request."}
     return schemas
@@ -135,6 +134,50 @@ def type_name(kind: Kind, version: str) -> str:
     """A kind's name among the schemas: `io.istio.networking.v1.VirtualService`."""
     domain = ".".join(reversed(kind.group.split("."))) if kind.group else "io.k8s.api.core"
     return f"{domain}.{version}.{kind.kind}"
+
+
+def _say_once(node: Any, schemas: Mapping[str, Schema]) -> None:
+    """Takes away descriptions of fields that say what their type says."""
+    if isinstance(node, list):
+        for item in node:
+            _say_once(item, schemas)
+    elif isinstance(node, dict):
+        refs = [one.get("$ref", "") for one in node.get("allOf", ()) if isinstance(one, dict)]
+        if len(refs) == 1 and isinstance(node.get("description"), str):
+            said = schemas.get(refs[0].removeprefix(_REF), {}).get("description")
+            if said == node["description"]:
+                del node["description"]
+        for item in node.values():
+            _say_once(item, schemas)
+
+
+def _tell_merging(kind: Kind, schemas: Mapping[str, Schema]) -> None:
+    """Writes into the schemas how lists merge, where that is not the usual way."""
+    shape = shape_of(kind.kind)
+    spec = shape.fields.get("spec", Shape()) if kind.has_spec else shape
+    _mark(schemas[kind.spec_model.__name__], spec, schemas)
+    _mark(schemas["Metadata"], shape.fields["metadata"], schemas)
+
+
+def _mark(schema: Schema, shape: Shape, schemas: Mapping[str, Schema]) -> None:
+    for name, below in shape.fields.items():
+        found = schema.get("properties", {}).get(name)
+        if found is None:
+            continue
+        if below.merge == "by keys":
+            found["x-kubernetes-list-type"] = "map"
+            found["x-kubernetes-list-map-keys"] = list(below.keys)
+            found["x-kubernetes-patch-strategy"] = "merge"
+            found["x-kubernetes-patch-merge-key"] = below.keys[0]
+            element = found.get("items", {}).get("$ref", "").removeprefix(_REF)
+            _mark(schemas.get(element, {}), Shape(fields=below.fields), schemas)
+        elif below.merge == "as set":
+            found["x-kubernetes-list-type"] = "set"
+            found["x-kubernetes-patch-strategy"] = "merge"
+        elif found.get("type") == "array":
+            found["x-kubernetes-list-type"] = "atomic"
+        else:
+            found["x-kubernetes-map-type"] = "atomic"
 
 
 def _sentence(kind: Kind, spec: Schema) -> str:
@@ -195,7 +238,7 @@ def _paths(kind: Kind, version: str) -> Schema:
     many, one = f"{inside}/{kind.plural}", f"{inside}/{kind.plural}/{{name}}"
     where = [_in_path("namespace", "Namespace of the object.")] if kind.namespaced else []
     named = [*where, _in_path("name", f"Name of the {kind.kind}.")]
-    operations = _Operations(kind, version)
+    operations, patches = _Operations(kind, version), patch_types(kind)
     paths = {
         many: {
             "parameters": where,
@@ -207,14 +250,14 @@ def _paths(kind: Kind, version: str) -> Schema:
             "parameters": named,
             "get": operations.made("get"),
             "put": operations.made("put", query=_WRITE, body=(_JSON,)),
-            "patch": operations.made("patch", query=(*_WRITE, _FORCE), body=_PATCHES),
+            "patch": operations.made("patch", query=(*_WRITE, _FORCE), body=patches),
             "delete": operations.made("delete", query=_DELETE),
         },
         f"{one}/status": {
             "parameters": named,
             "get": operations.made("get", part="Status"),
             "put": operations.made("put", query=_WRITE, body=(_JSON,), part="Status"),
-            "patch": operations.made("patch", query=(*_WRITE, _FORCE), body=_PATCHES, part="Status"),
+            "patch": operations.made("patch", query=(*_WRITE, _FORCE), body=patches, part="Status"),
         },
     }
     if kind.namespaced:
@@ -249,7 +292,7 @@ class _Operations:
                 ".", "_"
             ),
             "tags": [f"{self._kind.group or 'core'}_{self._version}"],
-            "parameters": copy.deepcopy([*query]),
+            "parameters": [*query],
             "responses": {code: {"description": "OK", "content": {_JSON: {"schema": ref}}}},
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": _gvk(self._kind, self._version),

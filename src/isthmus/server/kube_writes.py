@@ -25,13 +25,13 @@ from isthmus.server.fieldsets import Unmergeable
 from isthmus.server.join_tokens import MintToken
 from isthmus.server.kube_bodies import (
     APPLY_PATCH,
-    JSON,
     JSON_PATCH,
-    MERGE_PATCH,
     OBJECT_LIMIT,
     STRATEGIC_PATCH,
     json_body,
     media_type,
+    object_body,
+    patch_types,
     yaml_body,
 )
 from isthmus.server.kube_documents import decoded, field_validation, named
@@ -75,7 +75,7 @@ class Writes:
 
     async def create(self, request: Request, wanted: Target) -> Response:
         """A new object."""
-        body = named(await json_body(request, OBJECT_LIMIT))
+        body = named(await object_body(request))
         obj, told = decoded(body, wanted, field_validation(request))
         if obj.meta.resource_version:
             raise bad_request("resourceVersion should not be set on objects to be created")
@@ -95,7 +95,7 @@ class Writes:
 
     async def replace(self, request: Request, wanted: Target) -> Response:
         """A whole object, or its status, in place of the present one."""
-        body = await json_body(request, OBJECT_LIMIT)
+        body = await object_body(request)
         obj, told = decoded(body, wanted, field_validation(request))
         if wanted.status:
             return await self._write_status(request, wanted, obj, told)
@@ -103,8 +103,7 @@ class Writes:
 
     async def patch(self, request: Request, wanted: Target) -> Response:
         """What a patch makes of the present object, or of its status."""
-        strategic = (STRATEGIC_PATCH,) if _strategic(wanted.kind) else ()
-        types = (JSON_PATCH, MERGE_PATCH, *strategic, APPLY_PATCH)
+        types = patch_types(wanted.kind)
         if "content-type" not in request.headers:
             raise bad_request("a patch says in Content-Type what it is")
         given = media_type(request, types)
@@ -300,11 +299,6 @@ class Writes:
         return partial(own, manager=manager, time=rfc3339(self.now()))
 
 
-def _strategic(kind: Kind) -> bool:
-    """Whether kubectl knows the kind's own merge rules: it does for Kubernetes' kinds."""
-    return not kind.group or kind.group.endswith(".k8s.io")
-
-
 def _patched(document: dict[str, Any], patch: Any, given: str, kind: Kind) -> Any:
     if given != JSON_PATCH and not isinstance(patch, dict):
         raise bad_request("a merge patch is an object")
@@ -367,7 +361,7 @@ async def _delete_options(request: Request) -> _DeleteOptions:
     given: Mapping[str, Any] = {}
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     if has_body:
-        found = await json_body(request, OBJECT_LIMIT, (JSON,))
+        found = await object_body(request)
         if not isinstance(found, dict):
             raise bad_request("the body of the request is no DeleteOptions")
         given = found
