@@ -14,9 +14,6 @@ def test_cluster_names_read_back() -> None:
     assert naming.parse_cluster("outbound|x||y") is None
 
 
-def test_listeners_routes_and_server_names() -> None:
-    assert naming.http_listener(80) == "0.0.0.0_80"
-    assert naming.tcp_listener("240.240.0.1", 3306) == "240.240.0.1_3306"
-    assert naming.route(80) == "80"
+def test_server_names() -> None:
     assert naming.sni("a.b", 80) == "outbound_.80_._.a.b"
     assert naming.sni("a.b", 80, "v1") == "outbound_.80_.v1_.a.b"

@@ -92,12 +92,6 @@ def bound_inbound(q: Reader, workload: Key, one: Served) -> Resource:
     return resource(LISTENER, message.name, message, (workload, *one.sources))
 
 
-def provable_ports(q: Reader, workload: Key) -> tuple[int, ...]:
-    """The workload's ports on which the control plane gets an answer to its probe."""
-    served = [one for one in q(scope_inbound.served, workload) if not one.bound]
-    return tuple(one.number for one in served if not _declared(q, workload, one, "").blind)
-
-
 def _wildcards(scope: Scope | None) -> tuple[str, ...]:
     return tuple(WILDCARDS[family] for family in scope.families) if scope else ("0.0.0.0",)
 

@@ -1,7 +1,7 @@
 """The names of Envoy resources, exactly as Istio spells them, and back.
 
 clusters   outbound|<port>|<subset>|<host>   inbound|<port>||
-listeners  0.0.0.0_<port>   <vip>_<port>     routes  <port>
+listeners  0.0.0.0_<port>   <vip>_<port>     routes  <port>   <host>:<port>
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,6 @@ VIRTUAL_INBOUND = "virtualInbound"
 
 OUTBOUND_PORT = 15001
 INBOUND_PORT = 15006
-RESERVED_PORTS = frozenset({OUTBOUND_PORT, INBOUND_PORT, 15012, 15021, 15090})
-"""Ports of the sidecar itself; a service on one of them cannot be captured."""
-
 ADS_CLUSTER = "xds-grpc"
 SDS_CLUSTER = "sds-grpc"
 CERTIFICATE_SECRET = "default"
@@ -57,23 +54,3 @@ def parse_cluster(name: str) -> ClusterName | None:
 def sni(host: str, port: int, subset: str = "") -> str:
     """The server name that callers send for a cluster."""
     return f"outbound_.{port}_.{subset}_.{host}"
-
-
-def http_listener(port: int) -> str:
-    """The listener of all HTTP services on a port."""
-    return f"0.0.0.0_{port}"
-
-
-def tcp_listener(vip: str, port: int) -> str:
-    """The listener of one TCP service on its virtual address."""
-    return f"{vip}_{port}"
-
-
-def route(port: int) -> str:
-    """The route configuration of all HTTP services on a port."""
-    return str(port)
-
-
-def virtual_host(host: str, port: int) -> str:
-    """The virtual host of one service in a route configuration."""
-    return f"{host}:{port}"

@@ -41,9 +41,3 @@ def of_port(number: int, name: str, app_protocol: str | None = None, transport: 
 def spoken(number: int, word: str) -> Protocol:
     """The protocol of a port of which one word is known: an appProtocol, a name or a protocol."""
     return of_port(number, word, word)
-
-
-def protocol_of(*words: str | None) -> Protocol | None:
-    """The protocol that the first meaningful word names; None when none does."""
-    found = (of_port(0, word, word) for word in words if word)
-    return next((protocol for protocol in found if protocol is not Protocol.AUTO), None)

@@ -158,14 +158,6 @@ def egress(q: Reader, scope: Scope) -> tuple[Egress, ...]:
     return tuple(_egress(q, scope, listener) for listener in listeners)
 
 
-def egress_at(q: Reader, scope: Scope, port: int, bind: str = "") -> Egress | None:
-    """The way out that serves a port's routes."""
-    for way in q(egress, scope):
-        if way.port is None or (way.port.number == port and (port or way.bind == bind)):
-            return way
-    return None
-
-
 def _egress(q: Reader, scope: Scope, listener: IstioEgressListener) -> Egress:
     named = scope_hosts.parse(listener.hosts, scope.namespace)
     said = listener.port
@@ -365,22 +357,3 @@ def _declared(q: Reader, called: Called) -> Service | None:
         return service
     ports = tuple(port for port in service.ports if port.number in called.ports)
     return replace(service, ports=ports) if ports else None
-
-
-def visible_hosts(q: Reader, scope: Scope) -> tuple[str, ...]:
-    """The hosts that a scope sees, sorted."""
-    return tuple(found.host for found in q(imported, scope))
-
-
-def ports_of(q: Reader, scope: Scope, host: str) -> tuple[int, ...]:
-    """The ports of a host that a scope sees."""
-    return q(_ports_by_host, scope).get(host, ())
-
-
-def _ports_by_host(q: Reader, scope: Scope) -> Mapping[str, tuple[int, ...]]:
-    return {found.host: found.ports for found in q(imported, scope)}
-
-
-def visible(q: Reader, host: str, viewer: str) -> bool:
-    """Whether a host is exported to a namespace."""
-    return any(known == host for known, _ in q(offered, viewer))
