@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
 from documents import document, virtual_service
 from isthmus.api import support
 from isthmus.api.codec import decode
+from isthmus.api.fields import fields
 from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Key, Later, Model, Object, ObjectMeta
 
@@ -30,7 +32,7 @@ class Outer(Model):
     """Does not count yet."""
     rows: tuple[Inner, ...] = ()
     """Counts in part."""
-    by_name: dict[str, Inner] = {}
+    by_name: dict[str, Inner] = Field(default_factory=dict)
     """Counts in part."""
     mode: Annotated[str, Later("as A", values=("B",))] = "A"
     """Counts but for B."""
@@ -92,7 +94,7 @@ def test_every_field_is_documented() -> None:
         found = [
             f"{model.__name__}.{name}" for name, info in model.model_fields.items() if not info.description
         ]
-        for field in support.fields(model).values():
+        for field in fields(model).values():
             found += undocumented(field.model, seen) if field.model else []
         return found
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from isthmus.api.fields import fields, json_type, model_at, nearest, path, without_nulls
 from isthmus.api.kinds import KINDS, Kind, kind_by_type
 from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Preserving, Problem
-from isthmus.api.mistakes import REQUIRED, null, said, seen
+from isthmus.api.mistakes import REQUIRED, first, null, said, seen
 
 M = TypeVar("M", bound=Model)
 
@@ -199,7 +199,7 @@ def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Prob
     try:
         return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
-        return None, list(_problems(model, error, prefix, value))
+        return None, first(_problems(model, error, prefix, value))
 
 
 def _problems(model: type[Model], error: ValidationError, prefix: str, value: Any) -> Iterable[Problem]:

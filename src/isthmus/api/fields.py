@@ -118,8 +118,13 @@ def path(prefix: str, location: Iterable[str | int]) -> str:
     return text
 
 
+_LONGEST_WORD = 64
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A `did you mean …?` for a word that is nearly a known one, else empty."""
+    if len(word) > _LONGEST_WORD:
+        return ""
     by_lower = {candidate.lower(): candidate for candidate in sorted(known)}
     plain = word.lower().replace("_", "").replace("-", "")
     close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.7)

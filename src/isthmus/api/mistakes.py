@@ -4,12 +4,15 @@ People, and the programs that read `kubectl apply`, know these words; after them
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from isthmus.api.fields import nearest
+from isthmus.api.meta import Problem
 
 REQUIRED = "Required value"
+_MOST_PROBLEMS = 1000
 _WANTED = {
     "string_type": "string",
     "string_sub_type": "string",
@@ -54,6 +57,24 @@ def said(kind: str, field: str, value: Any, context: Mapping[str, Any]) -> tuple
         most = context["max_length"]
         return f"Too many: {len(value)}: must have at most {most} items", ""
     return f"Invalid value: {seen(value)}: {field} in body {_fault(kind, context)}", ""
+
+
+def first(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems as a list, which stays small for the worst of objects."""
+    told: list[Problem] = []
+    count = Counter[str]()
+    for problem in problems:
+        count[problem.severity] += 1
+        if count[problem.severity] <= _MOST_PROBLEMS:
+            told.append(problem)
+        elif problem.severity == "error":
+            break
+    severities: tuple[Literal["error", "warning"], ...] = ("error", "warning")
+    for severity in severities:
+        if count[severity] > _MOST_PROBLEMS:
+            text = f"has more {severity}s than the {_MOST_PROBLEMS} that are told here"
+            told.append(Problem("", text, severity=severity))
+    return told
 
 
 def wrong_type(field: str, wanted: str, value: Any) -> str:

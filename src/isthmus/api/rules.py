@@ -5,6 +5,7 @@ programs know them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from isthmus.api.duration import parse_duration
 from isthmus.api.fields import path
@@ -13,6 +14,7 @@ from isthmus.api.mistakes import REQUIRED
 from isthmus.api.shapes import LabelSelector, PolicyTargetReference, WorkloadSelector
 from isthmus.api.syntax import istio_label, label_key, label_value, tag_key, tag_value
 
+_LONGEST_SHOWN, _MOST_LISTED = 128, 8
 _TARGETS = {
     ("", "Service"),
     ("core", "Service"),
@@ -30,8 +32,19 @@ def has(model: Model, *names: str) -> bool:
 def wrong(field: str, seen: object, fault: str, hint: str = "") -> Iterator[Problem]:
     """A problem with a value, when there is a fault."""
     if fault:
-        shown = f'"{seen}"' if isinstance(seen, str) else seen
+        shown = f'"{short(seen)}"' if isinstance(seen, str) else seen
         yield Problem(field, f"Invalid value: {shown}: {fault}", hint)
+
+
+def short(text: str) -> str:
+    """A text that is fit for a message: problems must stay small however large the object is."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def listed(texts: Iterable[str]) -> str:
+    """The first of many texts."""
+    *first, more = [*map(short, islice(texts, _MOST_LISTED + 1)), ""][: _MOST_LISTED + 1]
+    return ", ".join([*filter(None, first), *(["…"] if more else [])])
 
 
 def conflict(field: str, text: str, hint: str = "") -> Problem:
@@ -164,7 +177,7 @@ def duplicates(field: str, values: Iterable[object], what: str) -> Iterator[Prob
     seen = set()
     for value in values:
         if value in seen:
-            shown = f'"{value}"' if isinstance(value, str) else value
+            shown = f'"{short(value)}"' if isinstance(value, str) else value
             yield Problem(field, f"Duplicate value: {shown}: {what}")
         seen.add(value)
 

@@ -10,7 +10,7 @@ from isthmus.api.meta import Model
 
 def _port(number: int) -> int:
     if not 1 <= number <= 65535:
-        raise ValueError(f"Invalid value: {number}: port must be between 1-65535")
+        raise ValueError(f'Invalid value: "integer": port must be between 1-65535, is {number}')
     return number
 
 
@@ -82,7 +82,9 @@ class StringMatch(Model):
 class WorkloadSelector(Model):
     """Istio's networking `WorkloadSelector`: the workloads that have all these labels."""
 
-    labels: Mapping[str, str] = Field(default_factory=dict)
+    labels: Annotated[
+        Mapping[str, Annotated[str, Field(max_length=63)]], Field(max_length=256, default_factory=dict)
+    ]
     """Labels that a workload must have, all of them, in the object's own namespace."""
 
 

@@ -129,7 +129,7 @@ def wildcard_domain(text: str) -> str:
 def partial_wildcard(text: str) -> str:
     """A host name whose wildcard, if any, is a whole part."""
     if "*" in text and len(text) != 1 and not text.startswith("*."):
-        return "partial wildcard not allowed: '*' stands for whole parts of a name"
+        return f"partial wildcard \"{text}\" not allowed: '*' stands for whole parts of a name"
     return ""
 
 
@@ -143,7 +143,7 @@ def address(text: str) -> str:
     try:
         ip_address(text)
     except ValueError:
-        return "is not a valid IP address"
+        return f"{text} is not a valid IP address"
     return ""
 
 

@@ -5,11 +5,13 @@ Errors refuse an object, warnings are told.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from isthmus.api import core
 from isthmus.api.extensions import WasmPluginSpec
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Object, Problem
+from isthmus.api.mistakes import first
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
 from isthmus.api.networking.envoy_filter import EnvoyFilterSpec
 from isthmus.api.networking.gateway import GatewaySpec
@@ -42,7 +44,7 @@ _LARGEST_ANNOTATIONS = 256 * 1024
 
 def validate(obj: Object) -> list[Problem]:
     """The problems of one object by itself: errors refuse it, warnings are told."""
-    return [*_metadata(obj), *_spec(obj)]
+    return first(chain(_metadata(obj), _spec(obj)))
 
 
 def _spec(obj: Object) -> Iterator[Problem]:

@@ -61,7 +61,7 @@ def authorization_policy(spec: AuthorizationPolicySpec, annotations: Mapping[str
 
 def _action(spec: AuthorizationPolicySpec) -> Iterator[Problem]:
     provider = spec.provider.name if spec.provider else ""
-    if spec.action in {"CUSTOM", "DENY"} and not has(spec, "rules"):
+    if spec.action in {"CUSTOM", "DENY"} and not spec.rules:
         text = f"{spec.action} action without `rules` is meaningless as it will never be triggered"
         yield missing(
             "spec.rules", text, "add an empty rule `{}` if you want it be triggered for every request"
@@ -163,6 +163,6 @@ def _condition(at: str, condition: Condition) -> Iterator[Problem]:
 def _denies_all_tcp(rule: Rule) -> bool:
     sources = [caller.source for caller in rule.from_ if caller.source is not None]
     operations = [request.operation for request in rule.to if request.operation is not None]
-    tcp_from = any(has(source, *_TCP_SOURCE) for source in sources)
-    tcp_to = any(has(operation, "ports", "not_ports") for operation in operations)
+    tcp_from = any(getattr(source, field) for source in sources for field in _TCP_SOURCE)
+    tcp_to = any(operation.ports or operation.not_ports for operation in operations)
     return bool((sources and not operations and not tcp_from) or (operations and not tcp_to))

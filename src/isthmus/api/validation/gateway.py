@@ -42,7 +42,7 @@ def host(field: str, text: str, *, gateway: bool) -> Iterator[Problem]:
     if slash and plain not in {"", "*", "."} and istio_label(plain):
         where = "gateway" if gateway else "sidecar"
         yield from wrong(field, text, f'invalid namespace value "{namespace}" in {where}')
-    if name != "*" and "." not in name and not (gateway and not address(name)):
+    if name != "*" and "." not in name:
         yield from wrong(field, text, "short names (non FQDN) are not allowed")
     if not gateway or address(name):
         yield from wrong(field, text, wildcard_domain(name))

@@ -1,5 +1,8 @@
 """One HTTP route of a VirtualService -> its problems."""
 
+import base64
+import binascii
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPMethod
 
@@ -23,6 +26,7 @@ from isthmus.api.validation.references import gateway_names
 from isthmus.api.validation.retries import fault, retries, status_code
 
 _CORS_METHODS = {method.value for method in HTTPMethod} | {"*"}
+_LINE_ENDS = re.compile(r"[\x00\r\n]")
 _LARGE_BODY, _LARGEST_BODY = 100 * 1024, 1024 * 1024
 
 
@@ -55,7 +59,7 @@ def http_route(at: str, route: HTTPRoute, *, delegate: bool) -> Iterator[Problem
 
 def _answer(at: str, route: HTTPRoute, *, delegate: bool) -> Iterator[Problem]:
     if route.delegate is not None and not delegate:
-        for name, given in (("redirect", has(route, "redirect")), ("route", has(route, "route"))):
+        for name, given in (("redirect", has(route, "redirect")), ("route", bool(route.route))):
             if given:
                 yield conflict(at, f"root HTTP route must not specify {name}: its delegate says it")
         return
@@ -141,8 +145,8 @@ def _changed(at: str, name: str, *, authority: bool) -> Iterator[Problem]:
         yield from wrong(at, name, 'invalid header: header cannot have ":" prefix')
     elif name.lower() == "host":
         yield from wrong(at, name, "invalid header: cannot set Host header", "rewrite.authority changes it")
-    else:
-        yield from wrong(at, name, header_name(name))
+    elif not name or _LINE_ENDS.search(name):
+        yield from wrong(at, name, "header name cannot be empty" if not name else "holds line ends")
 
 
 def _is_authority(name: str) -> bool:
@@ -227,6 +231,11 @@ def _direct_response(at: str, response: HTTPDirectResponse) -> Iterator[Problem]
         return
     if body.string is not None and body.bytes is not None:
         yield conflict(f"{at}.body", "only one of string and bytes can be set")
+    try:
+        base64.b64decode(body.bytes or "", validate=True)
+    except (binascii.Error, ValueError):
+        text = f"{at}.body.bytes in body must be of type byte: should be base64"
+        yield from wrong(f"{at}.body.bytes", body.bytes, text)
     size = len(body.string.encode()) if body.string else len(body.bytes or "") * 3 // 4
     if size > _LARGEST_BODY:
         text = "large direct_responses may impact control plane performance, must be less than 1MB"

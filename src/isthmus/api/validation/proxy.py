@@ -37,7 +37,7 @@ _OBJECTS = {
 }
 _LONGEST_VERSION = 1024
 _SCHEMES = {"", "http", "https", "oci", "file"}
-_URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
+_NO_URL = re.compile(r"[\s\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})|^:|^[^/]*[{}]")
 
 
 def envoy_filter(spec: EnvoyFilterSpec) -> Iterator[Problem]:
@@ -46,6 +46,8 @@ def envoy_filter(spec: EnvoyFilterSpec) -> Iterator[Problem]:
         yield conflict("spec", "only one of targetRefs or workloadSelector can be set")
     yield from workload_selector("spec.workloadSelector", spec.workload_selector)
     yield from attachment(spec)
+    text = "EnvoyFilter exposes internal implementation details that may change at any time"
+    yield warning("spec", text, "prefer other kinds")
     for index, patch in enumerate(spec.config_patches):
         at = f"spec.configPatches[{index}]"
         if patch.match is not None:
@@ -136,7 +138,7 @@ def wasm_plugin(spec: WasmPluginSpec) -> Iterator[Problem]:
 
 
 def _is_url(text: str) -> bool:
-    if not _URL.fullmatch(text):
+    if _NO_URL.search(text):
         return False
     try:
         parts = urlsplit(text)

@@ -14,7 +14,7 @@ from isthmus.api.networking.virtual_service import (
     TLSMatchAttributes,
     TLSRoute,
 )
-from isthmus.api.rules import warning
+from isthmus.api.rules import short, warning
 from isthmus.api.shapes import StringMatch
 
 Route = HTTPRoute | TCPRoute | TLSRoute
@@ -69,12 +69,12 @@ def _ineffective(field: str, name: str, by: str) -> Problem:
 
 def _name(routes: Sequence[Route], index: int) -> str:
     name = getattr(routes[index], "name", "")
-    return f'"{name}"' if name else f"#{index}"
+    return f'"{short(name)}"' if name else f"#{index}"
 
 
 def _match_name(match: Match, number: int) -> str:
     name = getattr(match, "name", "")
-    return f'"{name}"' if name else f"#{number}"
+    return f'"{short(name)}"' if name else f"#{number}"
 
 
 def _asked(match: Match) -> str:
@@ -109,8 +109,8 @@ class _Prefix:
 def _overlapping(routes: Sequence[HTTPRoute]) -> Iterator[Problem]:
     for earlier, later in islice(combinations(_prefixes(routes), 2), _MOST_PAIRS):
         if later.prefix != earlier.prefix and earlier.covers(later):
-            name = f"{_name(routes, later.index)} match {later.name} of prefix {later.prefix}"
-            by = f"{earlier.name} of prefix {earlier.prefix} on {_name(routes, earlier.index)}"
+            name = f"{_name(routes, later.index)} match {later.name} of prefix {short(later.prefix)}"
+            by = f"{earlier.name} of prefix {short(earlier.prefix)} on {_name(routes, earlier.index)}"
             yield _ineffective(f"spec.http[{later.index}].match[{later.number}]", name, by)
 
 

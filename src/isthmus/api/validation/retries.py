@@ -64,8 +64,8 @@ def retries(at: str, said: HTTPRetry) -> Iterator[Problem]:
     yield from duration(f"{at}.backoff", said.backoff)
     for condition in said.retry_on.split(",") if said.retry_on else ():
         if condition not in _RETRY_ON and condition not in _STATUS_CODES:
-            text = f'"{condition}" is not a valid retryOn policy'
-            yield from wrong(f"{at}.retryOn", said.retry_on, text, "5xx, connect-failure, 503, …")
+            text = "is not a valid retryOn policy"
+            yield from wrong(f"{at}.retryOn", condition, text, "5xx, connect-failure, 503, …")
 
 
 def fault(at: str, said: HTTPFaultInjection) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from isthmus.api.meta import Problem
 from isthmus.api.networking.gateway import ServerTLSSettings
-from isthmus.api.rules import conflict, has, missing, warning, wrong
+from isthmus.api.rules import conflict, has, listed, missing, warning, wrong
 
 _OLD = {"TLSV1_0", "TLSV1_1"}
 _TERMINATED = {"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"}
@@ -56,13 +56,13 @@ def _ciphers(at: str, tls: ServerTLSSettings) -> Iterator[Problem]:
         text = "TLS version below TLSV1_2 require setting compatible ciphers: the defaults are not"
         yield warning(f"{at}.minProtocolVersion", text)
     names = [name for name in tls.cipher_suites if name and name != "ALL" and name[0].isalnum()]
-    unknown = sorted({name for name in names if name not in CIPHERS})
+    unknown = {name for name in names if name not in CIPHERS}
     if unknown:
-        yield warning(f"{at}.cipherSuites", f"ignoring invalid cipher suites: {', '.join(unknown)}")
+        yield warning(f"{at}.cipherSuites", f"ignoring invalid cipher suites: {listed(sorted(unknown))}")
     counts = Counter(name for name in tls.cipher_suites if name not in unknown)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
-        yield warning(f"{at}.cipherSuites", f"ignoring duplicate cipher suites: {', '.join(repeated)}")
+        yield warning(f"{at}.cipherSuites", f"ignoring duplicate cipher suites: {listed(repeated)}")
 
 
 def _istio_mutual(at: str, tls: ServerTLSSettings) -> Iterator[Problem]:

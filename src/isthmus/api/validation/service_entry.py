@@ -1,6 +1,5 @@
 """A ServiceEntry -> its problems."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from isthmus.api.meta import Problem
@@ -58,9 +57,6 @@ def _hosts(spec: ServiceEntrySpec) -> Iterator[Problem]:
         yield from wrong(field, host, wildcard_domain(host))
         if spec.resolution != "DYNAMIC_DNS" and (text := partial_wildcard(host)):
             yield warning(field, f'"{host}": {text}')
-    for host, count in sorted(Counter(host.lower() for host in spec.hosts).items()):
-        if count > 1:
-            yield warning("spec.hosts", f"{host} is given twice", "keep one of them")
 
 
 def _ports(spec: ServiceEntrySpec) -> Iterator[Problem]:

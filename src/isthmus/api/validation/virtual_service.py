@@ -12,7 +12,7 @@ from isthmus.api.networking.virtual_service import (
     TLSRoute,
     VirtualServiceSpec,
 )
-from isthmus.api.rules import conflict, export_to, missing, port, tags, warning, wrong
+from isthmus.api.rules import conflict, export_to, listed, missing, port, tags, warning, wrong
 from isthmus.api.syntax import address, jwt_claim, subnet, wildcard_domain
 from isthmus.api.validation import http_route, reachability
 from isthmus.api.validation.destination import destination, weights
@@ -103,26 +103,25 @@ def _tls_route(
         where = f"{at}.match[{index}]"
         if not match.sni_hosts:
             yield missing(f"{where}.sniHosts", "TLS match must have at least one SNI host")
+        hosts = frozenset(spec.hosts)
         for number, name in enumerate(match.sni_hosts):
-            yield from _sni(f"{where}.sniHosts[{number}]", name, spec.hosts, for_gateways=for_gateways)
+            yield from _sni(f"{where}.sniHosts[{number}]", name, hosts, for_gateways=for_gateways)
         yield from _l4_match(where, match)
     if not route.route:
         yield missing(f"{at}.route", "TLS route is required", "give at least one destination")
     yield from _destinations(f"{at}.route", route.route)
 
 
-def _sni(field: str, name: str, hosts: Sequence[str], *, for_gateways: bool) -> Iterator[Problem]:
+def _sni(field: str, name: str, hosts: frozenset[str], *, for_gateways: bool) -> Iterator[Problem]:
     fault = _host(name, generated=for_gateways)
     if fault and not address(name):
         text = f'using an IP address ("{name}") goes against SNI spec and most clients do not support this'
         yield warning(field, text)
     elif fault:
         yield from wrong(field, name, fault)
-    elif covering(frozenset(hosts), name) is None:
-        text = (
-            f"SNI host is not a compatible subset of any of the virtual service hosts: [{', '.join(hosts)}]"
-        )
-        yield from wrong(field, name, text)
+    elif covering(hosts, name) is None:
+        text = "SNI host is not a compatible subset of any of the virtual service hosts"
+        yield from wrong(field, name, f"{text}: [{listed(hosts)}]")
 
 
 def _l4_match(at: str, match: L4MatchAttributes | TLSMatchAttributes) -> Iterator[Problem]:

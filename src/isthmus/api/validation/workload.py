@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from isthmus.api.meta import Problem
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.networking.workload_group import ReadinessProbe, WorkloadGroupSpec
-from isthmus.api.rules import conflict, has, missing, port, tags, warning, wrong
+from isthmus.api.rules import conflict, has, listed, missing, port, short, tags, warning, wrong
 from isthmus.api.syntax import address, fqdn, istio_label, label_key
 from isthmus.api.validation.unix_socket import PREFIX, unix_socket
 
@@ -44,8 +44,8 @@ def endpoint(
     yield from _address(at, spec, names_allowed=names_allowed, sockets_allowed=sockets_allowed)
     for name in spec.ports:
         if service_ports is not None and name not in service_ports:
-            known = f"ports are {', '.join(sorted(service_ports))}" if service_ports else ""
-            text = f'endpoint port "{name}" is not defined by the service entry'
+            known = f"ports are {listed(service_ports)}" if service_ports else ""
+            text = f'endpoint port "{short(name)}" is not defined by the service entry'
             yield from wrong(f"{at}.ports", name, text, known)
         yield from _port_key(f"{at}.ports", name)
     yield from tags(f"{at}.labels", spec.labels)
@@ -62,6 +62,8 @@ def _address(
             yield missing(f"{at}.address", "Address is required")
         elif sockets_allowed:
             yield warning(f"{at}.address", f'address is unset with network "{spec.network}"')
+        else:
+            yield missing(f"{at}.address", "endpoint address is not a valid FQDN or an IP address")
     elif text.startswith(PREFIX) and sockets_allowed:
         yield from _unix(at, spec)
     elif address(text):
