@@ -54,8 +54,6 @@ def _fetch(suite: str, target: Path) -> None:
 
 
 def _run(command: list[str], directory: Path) -> None:
-    done = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise Unavailable(f"{command[0]} {command[-1]}: {done.stderr.strip()[-300:]}")

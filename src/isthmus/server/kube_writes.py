@@ -63,6 +63,9 @@ from isthmus.store.base import (
 _PATCH_TRIES = 5
 """A patch without resourceVersion is made again on the newest state, so many times."""
 
+_TOLD_WHOLE = frozenset({"Pod", "Service", "ServiceAccount"})
+"""Kinds whose deletion Kubernetes answers with the object; of others it tells the name and uid."""
+
 
 @dataclass(frozen=True, slots=True)
 class Writes:
@@ -136,8 +139,8 @@ class Writes:
         else:
             write = Delete(wanted.key, options.revision, options.uid or before.meta.uid, options.propagation)
             (after,) = await self.store.apply([write])
-        if after is not None:
-            return answer(text(after, wanted.api_version))
+        if after is not None or wanted.kind.kind in _TOLD_WHOLE:
+            return answer(text(after or before, wanted.api_version))
         details = {"name": wanted.name, "group": wanted.kind.group, "kind": wanted.kind.plural}
         details = {name: value for name, value in details.items() if value} | {"uid": before.meta.uid}
         return answer(
