@@ -11,9 +11,10 @@ from test_envoy_accepts import RULES, STRICT
 
 from isthmus.envoy import filters, inspectors
 from isthmus.envoy.accesslog import LogStyle
+from isthmus.envoy.manifest import manifest
 from isthmus.envoy.message import packed, resource
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Manifest, ProxyId
-from isthmus.envoy.soundness import faults, proxy_faults
+from isthmus.envoy.soundness import faults, proxy_faults, sound
 from makers import BOOKINFO, World
 
 STYLE = filters.Manner(LogStyle())
@@ -95,3 +96,11 @@ def test_a_connection_manager_without_router() -> None:
         filters=[{"name": "envoy.filters.network.http_connection_manager", "typed_config": packed(manager)}]
     )
     assert _texts(_listener("a", chain)) == [("a connection manager does not end with the router", True)]
+
+
+def test_what_is_sound_is_sent_as_it_is() -> None:
+    world = World().apply(BOOKINFO, RULES, STRICT)
+    proxy = ProxyId("bookinfo", "mysqldb-1")
+    for type_url in (CLUSTER, ENDPOINTS, LISTENER, ROUTES):
+        assert world.engine(sound, type_url, proxy) is world.engine(manifest, type_url, proxy)
+    assert world.engine(sound, LISTENER, ProxyId("bookinfo", "nobody")) == {}

@@ -22,9 +22,10 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2 as tcp_p
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import inspectors, naming
-from isthmus.envoy.manifest import manifest
+from isthmus.envoy import inbound, inspectors, listeners_dynamic, local_clusters, naming, outbound
+from isthmus.envoy.manifest import manifest, outbound_listeners, outbound_routes, own_clusters, scope_of
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Manifest, ProxyId, Resource
+from isthmus.mesh.model import Scope
 
 ROUTER = "envoy.filters.http.router"
 _STATIC_CLUSTERS = frozenset({naming.ADS_CLUSTER, naming.SDS_CLUSTER})
@@ -64,11 +65,52 @@ class _Found:
     faults: list[str] = field(default_factory=list)
 
 
+def sound(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
+    """What a proxy should hold of one type, without what must not be sent."""
+    held = q(manifest, type_url, proxy)
+    broken = {name for of_type, name in q(_fatal, proxy) if of_type == type_url}
+    return {name: each for name, each in held.items() if name not in broken} if broken else held
+
+
 def proxy_faults(q: Reader, proxy: ProxyId) -> tuple[Fault, ...]:
     """What is wrong with everything that a proxy should hold."""
-    manifests = {type_url: q(manifest, type_url, proxy) for type_url in _CHECKED}
+    return _read(q, {type_url: q(manifest, type_url, proxy) for type_url in _CHECKED})
+
+
+def scope_faults(q: Reader, scope: Scope) -> tuple[Fault, ...]:
+    """What is wrong with what the proxies of a scope share."""
+    shared = {
+        CLUSTER: q(outbound.outbound_clusters, scope),
+        ENDPOINTS: q(outbound.outbound_endpoints, scope),
+        LISTENER: q(outbound_listeners, scope),
+        ROUTES: q(outbound_routes, scope),
+    }
+    return _read(q, shared, {listeners_dynamic.ANYWHERE})
+
+
+def _own_faults(q: Reader, scope: Scope, workload: Key) -> tuple[Fault, ...]:
+    """What is wrong with what one proxy has for itself."""
+    listeners = {each.name: each for each in q(inbound.inbound_listeners, workload)}
+    fixed = {each.name for each in q(local_clusters.fixed_clusters)}
+    return _read(q, {CLUSTER: q(own_clusters, scope, workload), LISTENER: listeners}, fixed)
+
+
+def _fatal(q: Reader, proxy: ProxyId) -> frozenset[tuple[str, str]]:
+    """The type and name of what must not be sent to a proxy."""
+    scope = q(scope_of, proxy)
+    if scope is None:
+        return frozenset()
+    workload = Key("WorkloadEntry", proxy.namespace, proxy.workload)
+    if scope.router:
+        found = q(proxy_faults, proxy)
+    else:
+        found = (*q(scope_faults, scope), *q(_own_faults, scope, workload))
+    return frozenset((fault.type_url, fault.name) for fault in found if fault.fatal)
+
+
+def _read(q: Reader, manifests: Mapping[str, Manifest], elsewhere: Iterable[str] = ()) -> tuple[Fault, ...]:
     summaries = {r: q(_summary, r) for held in manifests.values() for r in held.values()}
-    return _judged(manifests, summaries)
+    return _judged(manifests, summaries, elsewhere)
 
 
 def faults(manifests: Mapping[str, Manifest]) -> tuple[Fault, ...]:
@@ -94,8 +136,11 @@ def _summary(_: Reader, resource: Resource) -> Summary:
     return summary(resource)
 
 
-def _judged(manifests: Mapping[str, Manifest], known: Mapping[Resource, Summary]) -> tuple[Fault, ...]:
-    clusters = {*manifests.get(CLUSTER, {}), *_STATIC_CLUSTERS}
+def _judged(
+    manifests: Mapping[str, Manifest], known: Mapping[Resource, Summary], elsewhere: Iterable[str] = ()
+) -> tuple[Fault, ...]:
+    """What is wrong, where the clusters named `elsewhere` are there as well."""
+    clusters = {*manifests.get(CLUSTER, {}), *_STATIC_CLUSTERS, *elsewhere}
     routes, assigned = manifests.get(ROUTES, {}), manifests.get(ENDPOINTS, {})
     taken: dict[str, str] = {}
     found: list[Fault] = []

@@ -29,8 +29,8 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.clock import rfc3339
 from isthmus.engine import Engine
 from isthmus.envoy.bootstrap import bootstrap
-from isthmus.envoy.manifest import manifest
 from isthmus.envoy.resource import ProxyId
+from isthmus.envoy.soundness import sound
 from isthmus.identity import jointoken
 from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
@@ -138,7 +138,7 @@ async def _run(
     feed = Feed(store, engine, constants={("mesh",): settings}, on_commit=lambda: fleet.committed())
     fleet = Fleet(
         engine,
-        manifest=manifest,
+        manifest=sound,
         problems=problems,
         objects=feed.programmed,
         registered=_registered(engine),
