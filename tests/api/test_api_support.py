@@ -74,7 +74,7 @@ def test_what_is_set_and_does_nothing_is_told(
 
 
 def test_a_kind_that_does_nothing_is_told_as_a_whole() -> None:
-    filters = {"configPatches": []}
+    filters: dict[str, Any] = {"configPatches": []}
     obj, _ = decode(document("networking.istio.io/v1alpha3", "EnvoyFilter", "a", "n", filters))
     assert obj is not None
     assert [problem.field for problem in support.untranslated(obj)] == ["spec"]
