@@ -76,7 +76,7 @@ async def test_agent_gets_the_host_and_is_not_waited_for(tmp_path: Path) -> None
         (NODE.replace("vm-10.0.0.1.shop", "other.shop"), VM.workload, "shop", "not the workload"),
         (NODE, "other", "shop", "not the workload"),
         (NODE, VM.workload, "elsewhere", "not the workload"),
-        (NODE.replace("sidecar", "router"), VM.workload, "shop", "is not sidecar~"),
+        (NODE.replace("sidecar", "waypoint"), VM.workload, "shop", "is not sidecar~"),
         ("", VM.workload, "shop", "must name its node"),
     ],
 )

@@ -123,6 +123,8 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
     }
     answer = _post(knocked, request)
     try:
+        bootstrap = answer["bootstrap"]
+        bootstrap = json.loads(bootstrap) if isinstance(bootstrap, str) else bootstrap
         credentials = Credentials(key_pem, answer["chain"].encode(), answer["roots"].encode())
         membership = Membership(
             namespace=answer["namespace"],
@@ -131,10 +133,9 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
             address=address,
             doors=tuple(answer["ads"]),
             token_id=token.id,
+            gateway=str(bootstrap["node"]["id"]).startswith("router~"),
         )
         check(credentials, membership.spiffe_id, keys.pin(key.public_key()))
-        bootstrap = answer["bootstrap"]
-        bootstrap = json.loads(bootstrap) if isinstance(bootstrap, str) else bootstrap
     except (KeyError, TypeError, ValueError) as error:
         raise StepFailed(
             "enrol",

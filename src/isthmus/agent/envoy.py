@@ -11,6 +11,7 @@ import resource
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,13 @@ def binary() -> Path:
     raise EnvoyFailed("there is no Envoy on this VM")
 
 
-def start(paths: Paths, journal: Journal, *, concurrency: int | None = None) -> Envoy:
-    """Starts Envoy as its own user, in its own session, marked with the journal's mark."""
+def start(
+    paths: Paths, journal: Journal, *, low_ports: bool = False, concurrency: int | None = None
+) -> Envoy:
+    """Starts Envoy as its own user, in its own session, marked with the journal's mark.
+
+    `low_ports`: whether it may listen on ports below 1024.
+    """
     journal.record(Processes(journal.mark))
     _rotate(paths.envoy_log)
     # Envoy's user cannot look into the state directory; the bootstrap holds no secret
@@ -69,18 +75,24 @@ def start(paths: Paths, journal: Journal, *, concurrency: int | None = None) -> 
     ]
     program = os.open(binary(), os.O_RDONLY | os.O_CLOEXEC)
     log = os.open(paths.envoy_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    executable = str(binary()) if _open_to_all(binary()) else f"/proc/self/fd/{program}"
+    command, user = ["envoy", *options], ENVOY_UID
+    if low_ports:
+        # the capability is handed on by a program that becomes Envoy, and changes the user on its way
+        command = [sys.executable, "-m", "isthmus.agent.low_ports", executable, *command]
+        executable, user = sys.executable, os.geteuid()
     try:
         child = subprocess.Popen(
-            ["envoy", *options],
-            executable=str(binary()) if _open_to_all(binary()) else f"/proc/self/fd/{program}",
+            command,
+            executable=executable,
             pass_fds=(program,),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
             env={processes.MARK: journal.mark, "PATH": os.defpath},
-            user=ENVOY_UID,
-            group=ENVOY_UID,
+            user=user,
+            group=user,
             extra_groups=(),
             start_new_session=True,
         )

@@ -7,6 +7,7 @@ token ─▶ earlier join? ─▶ preflight ─▶ [journal begins] ─▶ key �
 import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a person wants to join. `gateway`: only as one, so that capture asks nothing of the host."""
+
+    address: str | None = None
+    """The address under which others reach this machine; None for the one that leads out."""
+    foreground: bool = False
+    """Whether to stay even where systemd runs."""
+    gateway: bool = False
+
+
 class RolledBack(Exception):
     """A join that failed, and what was taken back because of it."""
 
@@ -32,7 +44,7 @@ class RolledBack(Exception):
         self.cause, self.taken_back = cause, taken_back
 
 
-def join(text: str, *, address: str | None, foreground: bool, paths: Paths, say: Say) -> None:
+def join(text: str, *, paths: Paths, say: Say, wish: Wish) -> None:
     """Joins, and stays as the agent unless systemd takes over; RolledBack when it could not."""
     try:
         token = jointoken.parse(text)
@@ -42,14 +54,14 @@ def join(text: str, *, address: str | None, foreground: bool, paths: Paths, say:
     try:
         record = _earlier(paths, token.id, say)
         if record is None or not record.joined:
-            record = _enrolled(paths, token, address, say, record)
+            record = _enrolled(paths, token, wish, say, record)
     except RolledBack:
         raise
     except BaseException as error:
         # nothing had been changed yet: whoever changed something has rolled it back above
         raise RolledBack(_as_step(error), []) from error
     try:
-        _start(paths, record, foreground, say)
+        _start(paths, record, wish.foreground, say)
     except BaseException as error:
         if record.joined:
             raise
@@ -99,9 +111,7 @@ def _earlier(paths: Paths, token_id: str, say: Say) -> Journal | None:
     return None
 
 
-def _enrolled(
-    paths: Paths, token: jointoken.Token, address: str | None, say: Say, record: Journal | None
-) -> Journal:
+def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record: Journal | None) -> Journal:
     """Preflight, then the first changes: state directory, key, certificate, bootstrap."""
     from isthmus.agent import enrol
 
@@ -111,9 +121,9 @@ def _enrolled(
         pool.submit(import_module, "isthmus.agent.run")
         door = pool.submit(enrol.knock, token)
         try:
-            found = preflight.check(paths)
+            found = preflight.check(paths, gateway=wish.gateway)
             knocked = door.result()
-            own = enrol.own_address(knocked, address)
+            own = enrol.own_address(knocked, wish.address)
         except BaseException as error:
             if record is not None:
                 raise _rolled_back(paths, record, error) from error
@@ -131,6 +141,9 @@ def _enrolled(
         enrolled.membership.save(paths)
         enrolled.credentials.save(paths)
         durable.write(paths.bootstrap, enrolled.bootstrap_json())
+        if wish.gateway and not enrolled.membership.gateway:
+            why = f"{enrolled.membership.name} is no gateway: its WorkloadGroup does not say so"
+            raise StepFailed("enrol", why, "make one with: isthmus gateway create NAMESPACE/NAME")
     except BaseException as error:
         if record is None:
             raise _as_step(error) from error

@@ -22,6 +22,8 @@ class Membership:
     doors: tuple[str, ...]
     """Where the control plane's ADS door answers, as host:port."""
     token_id: str
+    gateway: bool = False
+    """Whether this host is a gateway: its Envoy listens itself, and nothing is captured."""
     host_version: str = ""
     host_config: bytes = b""
     """The last good isthmus.agent.v1.HostConfig: a VM comes back with it while the control plane is away."""

@@ -81,8 +81,8 @@ def node_id(paths: Paths) -> str:
     """The agent's node id: Envoy's own, as the control plane wrote it, under another role."""
     bootstrap = json.loads(paths.bootstrap.read_bytes())
     role, _, rest = str(bootstrap["node"]["id"]).partition("~")
-    if role != "sidecar":
-        raise ValueError(f"{paths.bootstrap}: node.id starts with {role!r}, expected 'sidecar'")
+    if role not in ("sidecar", "router"):
+        raise ValueError(f"{paths.bootstrap}: node.id starts with {role!r}, expected sidecar or router")
     return f"agent~{rest}"
 
 

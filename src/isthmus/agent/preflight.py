@@ -25,16 +25,14 @@ class Obstacle:
     hint: str
 
 
-def check(paths: Paths) -> str:
-    """What was found in order, in words; StepFailed with every obstacle otherwise."""
-    checks: tuple[Callable[[Paths], Iterator[Obstacle]], ...] = (
-        _nft,
-        _envoy,
-        _ports,
-        _stub,
-        _user,
-        _disk,
-    )
+def check(paths: Paths, *, gateway: bool = False) -> str:
+    """What was found in order, in words; StepFailed with every obstacle otherwise.
+
+    On a gateway nothing is captured and no names are answered.
+    """
+    checks: tuple[Callable[[Paths], Iterator[Obstacle]], ...] = (_envoy, _user, _disk)
+    if not gateway:
+        checks = (_nft, _envoy, _ports, _stub, _user, _disk)
     obstacles: list[Obstacle] = []
     for each in checks:
         obstacles += each(paths)
@@ -44,7 +42,7 @@ def check(paths: Paths) -> str:
             "; ".join(obstacle.why for obstacle in obstacles),
             "; ".join(dict.fromkeys(obstacle.hint for obstacle in obstacles)),
         )
-    return f"root, nftables, ports free, {_size(_free(paths))} disk"
+    return f"root, {'' if gateway else 'nftables, ports free, '}{_size(_free(paths))} disk"
 
 
 def require_root() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Iterator
 from isthmus.agent import (
     capture,
     envoy,
+    gateway,
     nft,
     orders,
     processes,
@@ -77,6 +78,8 @@ class _Sidecar:
         self._desk, self._secrets = desk, secrets
         self._stub = Stub()
         self._envoy: envoy.Envoy | None = None
+        self._listens: tuple[int, ...] | None = None
+        """The ports on which a gateway was seen to listen."""
 
     @classmethod
     async def prepare(cls, paths: Paths, journal: Journal, say: Say) -> "_Sidecar":
@@ -98,12 +101,9 @@ class _Sidecar:
         """Comes up, proves itself when this is a join, then serves for ever."""
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(sds.serving(self._secrets, self._paths))
-            try:
-                await stack.enter_async_context(self._stub.serving())
-            except OSError as error:
-                hint = "what holds that address? `isthmus join` names it before it changes anything"
-                raise StepFailed("dns", f"the stub cannot listen: {error}", hint) from None
-            await self._follow_connections()
+            if not self._is_gateway:
+                await self._serve_names(stack)
+                await self._follow_connections()
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(orders.follow(self._desk, self._secrets, self._paths))
             await self._come_up()
@@ -116,6 +116,17 @@ class _Sidecar:
                 self._journal.commit()
             systemd.notify("READY=1", f"STATUS=in the mesh as {self._desk.membership.spiffe_id}")
             self._say("joined", f"{self._desk.membership.name} is in the mesh")
+
+    @property
+    def _is_gateway(self) -> bool:
+        return self._desk.membership.gateway
+
+    async def _serve_names(self, stack: contextlib.AsyncExitStack) -> None:
+        try:
+            await stack.enter_async_context(self._stub.serving())
+        except OSError as error:
+            hint = "what holds that address? `isthmus join` names it before it changes anything"
+            raise StepFailed("dns", f"the stub cannot listen: {error}", hint) from None
 
     async def stop(self, drain_s: float) -> None:
         """Programs go round Envoy first; only then is it drained and ended."""
@@ -140,7 +151,8 @@ class _Sidecar:
                 took = asyncio.get_running_loop().time() - began
                 how = "still running" if adopted else f"live in {took:.1f} s"
                 self._say("envoy", f"{version} {how}, process {self._envoy.id.pid}")
-                await envoy.listening(self._envoy, self._paths, OUTBOUND_PORT, INBOUND_PORT)
+                if not self._is_gateway:
+                    await envoy.listening(self._envoy, self._paths, OUTBOUND_PORT, INBOUND_PORT)
         except envoy.EnvoyFailed as error:
             raise StepFailed("envoy", str(error), "its whole log was shown above if it was short") from None
         except TimeoutError:
@@ -165,7 +177,9 @@ class _Sidecar:
 
     async def _start(self) -> envoy.Envoy:
         try:
-            return await asyncio.to_thread(envoy.start, self._paths, self._journal)
+            return await asyncio.to_thread(
+                envoy.start, self._paths, self._journal, low_ports=self._is_gateway
+            )
         except envoy.EnvoyFailed as error:
             raise StepFailed(
                 "envoy", str(error), "run the binary with --version: does it work at all?"
@@ -187,6 +201,9 @@ class _Sidecar:
 
     async def _apply(self, wanted: Orders) -> None:
         """Makes the host as ordered: capture first, names after, so that no name leads past Envoy."""
+        if self._is_gateway:
+            await self._listen(wanted)
+            return
         try:
             if await asyncio.to_thread(capture.installed) != wanted.capture or not self._recorded(NftTable):
                 await asyncio.to_thread(capture.install, self._journal, wanted.capture)
@@ -206,7 +223,16 @@ class _Sidecar:
                 "dns", f"{len(wanted.names)} mesh names here, all others from {', '.join(found.servers)}"
             )
 
+    async def _listen(self, wanted: Orders) -> None:
+        ports = wanted.capture.inbound_ports
+        if ports != self._listens:
+            assert self._envoy is not None
+            self._say("listening", await gateway.listening(self._envoy, self._paths, ports, _PROOF_S))
+            self._listens = ports
+
     async def _prove(self) -> None:
+        if self._is_gateway:
+            return  # that its ports are open is all there is to prove: nothing leads through it by capture
         membership = self._desk.membership
         wanted = self._desk.orders
         assert wanted is not None

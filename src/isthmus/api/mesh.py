@@ -14,6 +14,7 @@ from isthmus.api.meta import Preserving
 from isthmus.api.networking.destination_rule import TcpKeepalive
 from isthmus.api.networking.load_balancing import LocalityLoadBalancerSetting
 from isthmus.api.networking.virtual_service import HTTPRetry
+from isthmus.api.shapes import PortNumber
 
 
 class OutboundPolicy(Preserving):
@@ -50,6 +51,31 @@ class ProxyDefaults(Preserving):
 
     concurrency: int | None = Field(default=None, ge=0)
     """Worker threads of a proxy; two, or one on a machine with one processor, when left out."""
+
+
+class NetworkEndpoints(Preserving):
+    """Which endpoints belong to a network."""
+
+    from_cidr: str = ""
+    """A range of addresses."""
+
+
+class NetworkGateway(Preserving):
+    """Where a network is entered."""
+
+    address: str = ""
+    """Address or DNS name; a Service with the label topology.istio.io/network tells it as well."""
+    port: PortNumber = 15443
+    """Port that passes mutual TLS through."""
+
+
+class Network(Preserving):
+    """Machines that can dial each other."""
+
+    endpoints: tuple[NetworkEndpoints, ...] = ()
+    """Which endpoints belong to it, beside those that say so themselves."""
+    gateways: tuple[NetworkGateway, ...] = ()
+    """Where others enter it."""
 
 
 class MeshConfigSpec(Preserving):
@@ -99,6 +125,8 @@ class MeshConfigSpec(Preserving):
     """How the paths of requests are cleaned."""
     mesh_mtls: MeshMtls | None = Field(default=None, alias="meshMTLS")
     """Mutual TLS between proxies."""
+    mesh_networks: Mapping[str, Network] = Field(default_factory=dict)
+    """Networks by name, as in Istio's `meshNetworks`; the mesh's own gateways need no entry."""
     default_config: ProxyDefaults | None = None
     """What holds for every proxy."""
 

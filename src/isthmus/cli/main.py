@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "isthmus.cli.validate:validate",
     "render": "isthmus.cli.render:render",
     "join": "isthmus.cli.vm:join",
+    "gateway": "isthmus.cli.gateway:gateway",
     "leave": "isthmus.cli.vm:leave",
     "agent": "isthmus.cli.vm:agent",
     "lab": "isthmus.cli.lab:lab",

@@ -4,11 +4,15 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from isthmus.agent.paths import Paths
 from isthmus.agent.story import Story
+
+if TYPE_CHECKING:
+    from isthmus.agent.join import Wish
 
 
 @click.command()
@@ -20,6 +24,13 @@ def join(token: str, address: str | None, foreground: bool) -> None:
 
     Everything is proven before it says so, and taken back if anything fails.
     """
+    from isthmus.agent.join import Wish
+
+    bring_in(token, Wish(address, foreground))
+
+
+def bring_in(token: str, wish: "Wish") -> None:
+    """Joins with a token as given on the command line, and tells how it went."""
     from isthmus.agent.join import RolledBack
     from isthmus.agent.join import join as join_mesh
 
@@ -27,7 +38,7 @@ def join(token: str, address: str | None, foreground: bool) -> None:
     signal.signal(signal.SIGTERM, _exit)
     text = _token(token)
     try:
-        join_mesh(text, address=address, foreground=foreground, paths=Paths(), say=Story(_line))
+        join_mesh(text, paths=Paths(), say=Story(_line), wish=wish)
     except RolledBack as failed:
         cause = failed.cause
         click.echo(f"failed       at {cause.step}: {cause.why}", err=True)

@@ -14,7 +14,7 @@ from isthmus.envoy import naming
 from isthmus.envoy.message import address, resource
 from isthmus.envoy.resource import ENDPOINTS, Resource
 from isthmus.envoy.targets import Target
-from isthmus.mesh import destinations, endpoints, localities, services, workloads, world
+from isthmus.mesh import destinations, endpoints, localities, networks, services, workloads, world
 from isthmus.mesh.localities import Group
 from isthmus.mesh.model import Endpoint
 
@@ -42,6 +42,7 @@ def members(q: Reader, target: Target) -> tuple[Group, ...]:
         # callers on VMs are on no node of a cluster, and neither are VMs
         found = tuple(e for e in found if not e.node)
     health = [(e, e.ready and _is_well(q, e.workload)) for e in endpoints.unique(found)]
+    health = networks.reached(q, health, target.place.network, only_own=target.place.only_own_network)
     outliers = policy.outlier_detection
     if outliers and outliers.min_health_percent > 0:
         # with a panic threshold Envoy would send requests to endpoints that are known to be down

@@ -6,14 +6,18 @@ listeners, routes     of the Gateways that it obeys             secrets   that t
 
 from collections.abc import Mapping
 
+from isthmus._pb.isthmus.agent.v1 import agent_pb2
 from isthmus.engine import Reader
 from isthmus.envoy import gateway_dnat, outbound
 from isthmus.envoy.gateway_listeners import edge_listeners
 from isthmus.envoy.gateway_secrets import secrets
+from isthmus.envoy.host import HOST_NAME
+from isthmus.envoy.message import resource
 from isthmus.envoy.naming import BLACK_HOLE
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Manifest, Resource
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest, Resource
 from isthmus.envoy.routes_gateway import GatewayServer, gateway_routes
 from isthmus.mesh.gateways import Edge
+from isthmus.mesh.gateways_listeners import WILDCARDS, listeners
 from isthmus.mesh.gateways_plan import Server, plan
 
 
@@ -29,7 +33,18 @@ def edge_manifest(q: Reader, type_url: str, edge: Edge) -> Manifest:
         return q(routes, edge)
     if type_url == SECRET:
         return {**q(outbound.credentials, edge.scope), **q(secrets, edge)}
+    if type_url == HOST:
+        made = q(host, edge)
+        return {made.name: made}
     return {}
+
+
+def host(q: Reader, edge: Edge) -> Resource:
+    """What the agent of a gateway is told: the ports that its Envoy listens on, and nothing to capture."""
+    bound = q(listeners, edge).listeners
+    ports = sorted({each.port for each in bound if each.binds[0] in WILDCARDS})
+    message = agent_pb2.HostConfig(inbound_ports=ports)
+    return resource(HOST, HOST_NAME, message, (bound.gateway for bound in edge.gateways))
 
 
 def clusters(q: Reader, edge: Edge) -> Mapping[str, Resource]:

@@ -72,7 +72,7 @@ def _chain(
         how, used = carriage(q, scope, chain.destinations[0])
         end = _bytes(style, chain, how)
     made = FilterChain(filters=[end], transport_socket_connect_timeout=duration(_HANDSHAKE_S))
-    if "*" not in chain.sni:
+    if chain.sni and "*" not in chain.sni:
         made.filter_chain_match.server_names.extend(chain.sni)
     if chain.mesh_callers:
         made.filter_chain_match.application_protocols.extend(tls.MESH_ALPN)

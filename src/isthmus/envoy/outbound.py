@@ -7,7 +7,7 @@ from isthmus.engine import Reader
 from isthmus.envoy import clusters, endpoints, gateway_secrets, local_clusters, upstream_tls
 from isthmus.envoy.resource import Resource, content_version
 from isthmus.envoy.targets import Place, Target
-from isthmus.mesh import destinations, localities, services, world
+from isthmus.mesh import destinations, localities, networks, services, world
 from isthmus.mesh import scope as scopes
 from isthmus.mesh.model import Protocol, Scope
 
@@ -54,6 +54,7 @@ def _placed(q: Reader, target: Target, scope: Scope) -> Target:
         router=scope.router,
         locality=scope.locality if spread.depends_on_place else "",
         labels=scope.labels if spread.depends_on_labels else (),
+        network=q(networks.own_network, scope),
     )
     return replace(target, place=place)
 

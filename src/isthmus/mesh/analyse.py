@@ -12,6 +12,7 @@ from isthmus.mesh import (
     analyse_proxies,
     destinations,
     endpoints,
+    gateways_problems,
     routing_problems,
     services,
     workloads,
@@ -27,6 +28,7 @@ KINDS = (
     "ServiceEntry",
     "VirtualService",
     "DestinationRule",
+    "Gateway",
     "Sidecar",
     "PeerAuthentication",
     "MeshConfig",
@@ -45,7 +47,9 @@ def problems_of(q: Reader, key: Key) -> tuple[Problem, ...]:
             own = (p for service in q(services.declared, key) for p in _of_service(q, service, key))
             return (*own, *q(analyse_proxies.of_service, key))
         case "VirtualService":
-            return q(routing_problems.problems_of, key)
+            return (*q(routing_problems.problems_of, key), *q(gateways_problems.problems_of_rule, key))
+        case "Gateway":
+            return q(gateways_problems.problems_of, key)
         case "DestinationRule":
             return q(_of_destination_rule, key)
         case "Sidecar":

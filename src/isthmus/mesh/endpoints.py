@@ -164,10 +164,10 @@ def topology(labels: Labels, locality: str, network: str, node: str) -> Labels:
 
 
 def unique(found: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """One endpoint for each address and port: the first."""
-    by_place: dict[tuple[str, int], Endpoint] = {}
+    """One endpoint for each address and port of a network: the first."""
+    by_place: dict[tuple[str, str, int], Endpoint] = {}
     for endpoint in found:
-        by_place.setdefault((endpoint.address, endpoint.port), endpoint)
+        by_place.setdefault((endpoint.network, endpoint.address, endpoint.port), endpoint)
     return tuple(by_place.values())
 
 

@@ -31,7 +31,8 @@ from isthmus.mesh.routing_rules import gateways as full_names
 PARENTS_ANNOTATION = "internal.istio.io/parents"
 _TLS_ROUTE = "TLSRoute/"
 """How it begins on a VirtualService that was made of a TLSRoute: its `tls` rules hold for opened TLS, too."""
-_WILDCARDS = {"IPv4": "0.0.0.0", "IPv6": "::"}
+_BY_FAMILY = {"IPv4": "0.0.0.0", "IPv6": "::"}
+WILDCARDS = frozenset(_BY_FAMILY.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Listeners:
 def listeners(q: Reader, edge: Edge) -> Listeners:
     """What the gateways of an edge listen to."""
     planned = q(plan, edge.gateways)
-    wildcards = tuple(_WILDCARDS[family] for family in edge.scope.families)
+    wildcards = tuple(_BY_FAMILY[family] for family in edge.scope.families)
     found: dict[str, Listener] = {}
     losses = list(planned.losses)
     for place in planned.places:

@@ -117,6 +117,14 @@ class Outbound(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """Machines that can dial each other: address and port of its gateways, ranges of its addresses."""
+
+    gateways: tuple[tuple[str, int], ...] = ()
+    ranges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MeshSettings:
     """Settings that every proxy shares; the input `("mesh",)`."""
 
@@ -146,6 +154,8 @@ class MeshSettings:
     dns_refresh_s: float = 60.0
     path_normalization: str = "DEFAULT"
     min_tls: str = "TLS_AUTO"
+    networks: tuple[tuple[str, Network], ...] = ()
+    """By name, as far as they are described."""
 
     @property
     def trust_domains(self) -> tuple[str, ...]:

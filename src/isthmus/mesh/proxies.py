@@ -6,6 +6,7 @@
 A described proxy is nobody's endpoint: it only asks what it should hold.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,6 +15,10 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.engine import Reader
 from isthmus.mesh import world
 from isthmus.mesh.model import Labels, labels_of
+
+TYPE_ANNOTATION = "isthmus.dev/proxy"
+"""On a WorkloadEntry (from `spec.metadata.annotations` of its WorkloadGroup): `gateway` for a gateway."""
+_GATEWAY = "gateway"
 
 
 class ProxyType(Enum):
@@ -48,6 +53,7 @@ def proxy(q: Reader, key: Key) -> Proxy | None:
         return None
     return Proxy(
         namespace=key.namespace,
+        type=type_of(fact.annotations),
         addresses=(spec.address,) if spec.address else (),
         labels=labels_of(spec.labels, fact.labels),
         ports=tuple(sorted(spec.ports.items())),
@@ -55,6 +61,11 @@ def proxy(q: Reader, key: Key) -> Proxy | None:
         network=spec.network,
         locality=spec.locality,
     )
+
+
+def type_of(annotations: Mapping[str, str]) -> ProxyType:
+    """What a workload's proxy is there for, as its annotations say."""
+    return ProxyType.ROUTER if annotations.get(TYPE_ANNOTATION) == _GATEWAY else ProxyType.SIDECAR
 
 
 def labels(q: Reader, key: Key) -> Labels:

@@ -5,10 +5,11 @@ cannot change it, a `mesh.yaml` that stands for the whole set-up can (`whole`).
 """
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 from isthmus.api.duration import parse_duration
 from isthmus.api.mesh import MeshConfigSpec
-from isthmus.mesh.model import MeshSettings, Outbound
+from isthmus.mesh.model import MeshSettings, Network, Outbound
 
 KIND = "MeshConfig"
 NAME = "default"
@@ -46,7 +47,29 @@ def applied(settings: MeshSettings, spec: MeshConfigSpec) -> MeshSettings:
         dns_refresh_s=_seconds(spec.dns_refresh_rate, settings.dns_refresh_s),
         path_normalization=paths.normalization if paths else settings.path_normalization,
         min_tls=mtls.min_protocol_version if mtls else settings.min_tls,
+        networks=_networks(spec) or settings.networks,
     )
+
+
+def _networks(spec: MeshConfigSpec) -> tuple[tuple[str, Network], ...]:
+    return tuple(
+        (
+            name,
+            Network(
+                gateways=tuple((g.address, g.port) for g in said.gateways if g.address),
+                ranges=tuple(e.from_cidr for e in said.endpoints if _is_range(e.from_cidr)),
+            ),
+        )
+        for name, said in sorted(spec.mesh_networks.items())
+    )
+
+
+def _is_range(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def whole(settings: MeshSettings, spec: MeshConfigSpec) -> MeshSettings:

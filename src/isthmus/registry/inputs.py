@@ -3,7 +3,8 @@
 ("fact", kind, ns, name)      what people wrote           ("names", kind, ns)    who is there
 ("status", kind, ns, name)    what configuration is       ("namespaces", kind)   and where
                               made of: a ServiceEntry's addresses, a WorkloadEntry's conditions but ours,
-                              a Pod's addresses and phase
+                              a Pod's addresses and phase, where a Service's load balancer is
+("resolved", name)            what DNS last said of a name
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -85,8 +86,16 @@ def _pod_state(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {**state, "conditions": ready} if ready else state or None
 
 
+def _entrances(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Where a load balancer takes connections for a Service, by address or name."""
+    said = (status.get("loadBalancer") or {}).get("ingress") or ()
+    found = [text for each in said if (text := each.get("ip") or each.get("hostname"))]
+    return {"addresses": found} if found else None
+
+
 _STATUS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | None]] = {
     "ServiceEntry": _addresses,
     "WorkloadEntry": _observed_conditions,
     "Pod": _pod_state,
+    "Service": _entrances,
 }

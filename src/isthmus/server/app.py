@@ -37,6 +37,7 @@ from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.serving import ServingIdentity
 from isthmus.mesh.analyse import problems
 from isthmus.mesh.model import MeshSettings
+from isthmus.mesh.proxies import type_of
 from isthmus.mesh.workloads import inbound_ports
 from isthmus.registry.feed import Feed
 from isthmus.server.access import KUBECONFIG, admin_access
@@ -199,8 +200,9 @@ def start_file(
     """Envoy's bootstrap for a workload that has just been registered."""
     key, spec = enrolled.entry.key, enrolled.entry.spec
     assert isinstance(spec, WorkloadEntrySpec)
+    role = type_of(enrolled.entry.meta.annotations).value
     return bootstrap(
-        node_id=f"sidecar~{spec.address}~{key.name}.{key.namespace}~{key.namespace}.svc.cluster.local",
+        node_id=f"{role}~{spec.address}~{key.name}.{key.namespace}~{key.namespace}.svc.cluster.local",
         cluster=f"{enrolled.group.key.name}.{key.namespace}",
         metadata={"NAMESPACE": key.namespace, "WORKLOAD_NAME": key.name, "LABELS": dict(spec.labels)},
         ads_addresses=ads_addresses,

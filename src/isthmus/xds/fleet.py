@@ -117,7 +117,7 @@ class Fleet:
     def open(self, node: Node, service_account: str, wake: Callable[[], None]) -> Stream:
         """Adds a stream; Unregistered when its workload may not have one."""
         self._check(node, service_account)
-        types = PROXY_TYPES if node.role == "sidecar" else AGENT_TYPES
+        types = PROXY_TYPES if node.role == "proxy" else AGENT_TYPES
         session = Session(types, memories=self._memories.get(node.id))
         stream = Stream(node, service_account, session, wake, self._now(), answers=Answers(node.id, -1))
         self._streams[stream] = None
@@ -214,7 +214,7 @@ class Fleet:
         if stream.evaluated == revision:
             return
         whole = True
-        for type_url in PROXY_TYPES if stream.node.role == "sidecar" else AGENT_TYPES:
+        for type_url in PROXY_TYPES if stream.node.role == "proxy" else AGENT_TYPES:
             old = stream.manifests.get(type_url)
             try:
                 want = self._engine(self._manifest, type_url, stream.node.proxy)
@@ -255,7 +255,7 @@ class Fleet:
 
     def _answers(self) -> list[Answers]:
         """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet."""
-        newest = {stream.node.id: stream for stream in self._streams if stream.node.role == "sidecar"}
+        newest = {stream.node.id: stream for stream in self._streams if stream.node.role == "proxy"}
         return [stream.answers for stream in newest.values()]
 
     def _state(self, stream: Stream) -> StreamState:

@@ -6,15 +6,15 @@ from typing import Literal
 
 from isthmus.envoy.resource import ProxyId
 
-_NODE_ID = re.compile(r"(sidecar|agent)~([^~]+)~([^~]+)\.([^~.]+)~\4\.svc\.[^~]+")
+_NODE_ID = re.compile(r"(sidecar|router|agent)~([^~]+)~([^~]+)\.([^~.]+)~\4\.svc\.[^~]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One client of the stream door. An `agent` takes the host's configuration, a `sidecar` Envoy's."""
+    """One client of the stream door. An `agent` takes the host's configuration, the others Envoy's."""
 
     id: str
-    role: Literal["sidecar", "agent"]
+    role: Literal["proxy", "agent"]
     address: str
     proxy: ProxyId
 
@@ -25,7 +25,7 @@ def parse_node(node_id: str) -> Node:
     if match is None:
         raise ValueError(
             f"node id {node_id!r} is not sidecar~<ip>~<workload>.<namespace>~<namespace>.svc.<domain>"
-            " (or agent~…)"
+            " (or router~…, agent~…)"
         )
     role, address, workload, namespace = match.groups()
-    return Node(node_id, "agent" if role == "agent" else "sidecar", address, ProxyId(namespace, workload))
+    return Node(node_id, "agent" if role == "agent" else "proxy", address, ProxyId(namespace, workload))

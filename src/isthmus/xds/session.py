@@ -13,15 +13,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, Manifest
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest
 from isthmus.xds.delta import Memory, Push, Refusal, Watch
 from isthmus.xds.wire import Request
 
-PROXY_TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+PROXY_TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
 AGENT_TYPES = (HOST,)
 
 _ADDED_AFTER: Mapping[str, tuple[str, ...]] = {LISTENER: (CLUSTER, ENDPOINTS), ROUTES: (CLUSTER, ENDPOINTS)}
-_REMOVAL_ORDER = (LISTENER, ROUTES, CLUSTER, ENDPOINTS)
+_REMOVAL_ORDER = (LISTENER, ROUTES, CLUSTER, ENDPOINTS, SECRET)
 _KEPT_BY_REFUSALS = frozenset({CLUSTER, ENDPOINTS})
 
 
