@@ -21,8 +21,8 @@ class OutboundPolicy(Preserving):
     """What happens to calls of hosts that nobody declared."""
 
     mode: Literal["ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", "REGISTRY_ONLY"] = "ALLOW_ANY"
-    """Whether they are let through to the address that was dialled (with ALLOW_ANY_DYNAMIC_DNS: to where their
-    host is), or dropped (requests get 502)."""
+    """Whether they are let through to the address that was dialled (with ALLOW_ANY_DYNAMIC_DNS: to where
+    their host is), or dropped (requests get 502)."""
 
 
 class InboundPolicy(Preserving):
