@@ -2,10 +2,10 @@
 
 import sys
 
-from bench import mesh
+from bench import api, mesh
 from bench.distribution import HEADER
 
-SECTIONS = {"mesh": mesh.run}
+SECTIONS = {"mesh": mesh.run, "api": api.run}
 
 
 def main() -> None:

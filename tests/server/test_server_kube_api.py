@@ -67,6 +67,7 @@ def test_an_object_lives_and_dies(server: KubeServer) -> None:
         "generation",
         "creationTimestamp",
         "labels",
+        "managedFields",
     }
     assert isinstance(meta["resourceVersion"], str)
     assert meta["creationTimestamp"][-1] == "Z"

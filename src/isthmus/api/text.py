@@ -38,4 +38,7 @@ def tail(obj: Object) -> bytes:
 
 def dumped(value: Any) -> bytes:
     """A JSON value without spaces, in UTF-8."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)

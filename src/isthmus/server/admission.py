@@ -19,7 +19,9 @@ from isthmus.server.translated import with_condition
 from isthmus.store.base import MODIFIED, AlreadyExists, Conflict, Mutate, NotFound, Store, StoreError, Write
 
 OnAdmit = Callable[[Sequence[Object], Sequence[Object]], Awaitable[Sequence[Object]]]
-"""Completes objects before they are written: (objects, what is stored of them and of all services)."""
+"""Completes objects before they are written: (objects, what is stored of them and of all services).
+
+Called for writes in which there is an object that has an address."""
 
 _ADDRESSED = ("Service", "ServiceEntry")
 """Kinds that share one range of virtual addresses."""
@@ -118,13 +120,16 @@ class Admission:
         warnings = [tuple(map(str, problems)) for problems in found]
         if any(draft.obj.key.kind in _ADDRESSED for draft in drafts):
             async with self._turn:
-                seen = await self._write(drafts, dry_run=dry_run)
+                admitted = await self._admit([draft.obj for draft in drafts])
+                seen = await self._write(drafts, admitted, dry_run=dry_run)
         else:
-            seen = await self._write(drafts, dry_run=dry_run)
+            # at once: the store makes many of them durable together
+            seen = await self._write(drafts, [draft.obj for draft in drafts], dry_run=dry_run)
         return [_outcome(one, told) for one, told in zip(seen, warnings, strict=True)]
 
-    async def _write(self, drafts: Sequence[Draft], *, dry_run: bool) -> list[_Seen]:
-        admitted = await self._admit([draft.obj for draft in drafts])
+    async def _write(
+        self, drafts: Sequence[Draft], admitted: Sequence[Object], *, dry_run: bool
+    ) -> list[_Seen]:
         seen = [_Seen() for _ in drafts]
         writes = _guards(drafts)
         for draft, obj, one in zip(drafts, admitted, seen, strict=True):
@@ -168,10 +173,9 @@ class Admission:
     async def _admit(self, objects: Sequence[Object]) -> Sequence[Object]:
         stored = [found for obj in objects if (found := await self.store.get(obj.key))]
         existing = {obj.key: obj for obj in stored}
-        if any(obj.key.kind in _ADDRESSED for obj in objects):
-            for kind in _ADDRESSED:
-                services, _ = await self.store.list(kind)
-                existing |= {obj.key: obj for obj in services}
+        for kind in _ADDRESSED:
+            services, _ = await self.store.list(kind)
+            existing |= {obj.key: obj for obj in services}
         admitted = await self.on_admit(objects, tuple(existing.values()))
         return [replace(obj, status=_own_status(obj, existing.get(obj.key))) for obj in admitted]
 

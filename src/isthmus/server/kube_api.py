@@ -79,6 +79,12 @@ def kube_api(
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     return [
+        # those asked for most come first: routes are tried in turn
+        Route("/apis/isthmus.dev/v1alpha1/apply", known(apply), methods=["POST"]),
+        Route(f"{_REVIEWS}/selfsubjectaccessreviews", known(review_access), methods=["POST"]),
+        Route(f"{_REVIEWS}/selfsubjectrulesreviews", known(review_rules), methods=["POST"]),
+        Route("/api/v1/{rest:path}", known(api.serve), methods=methods),
+        Route("/apis/{group}/{version}/{rest:path}", known(api.serve), methods=methods),
         Route("/version", told(_document(lambda _: kube_discovery.version()))),
         *(Route(path, told(_fine)) for path in ("/healthz", "/livez", "/readyz")),
         Route("/api", known(_discovery(core=True))),
@@ -91,11 +97,6 @@ def kube_api(
             "/apis/{group}/{version}",
             known(_known(_document(lambda path: kube_discovery.resources(path["group"], path["version"])))),
         ),
-        Route("/apis/isthmus.dev/v1alpha1/apply", known(apply), methods=["POST"]),
-        Route(f"{_REVIEWS}/selfsubjectaccessreviews", known(review_access), methods=["POST"]),
-        Route(f"{_REVIEWS}/selfsubjectrulesreviews", known(review_rules), methods=["POST"]),
-        Route("/api/v1/{rest:path}", known(api.serve), methods=methods),
-        Route("/apis/{group}/{version}/{rest:path}", known(api.serve), methods=methods),
         Route("/{rest:path}", told(_nowhere), methods=methods),
     ]
 

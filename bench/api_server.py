@@ -1,0 +1,58 @@
+"""The API and its store alone, with TLS, in a process of their own: no mesh, no proxies."""
+
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from isthmus.api.meta import Object
+from isthmus.identity.ca import Authority
+from isthmus.identity.jointoken import mint
+from isthmus.identity.serving import ServingIdentity
+from isthmus.server.access import admin_access
+from isthmus.server.authentication import bearer_tokens
+from isthmus.server.kube_api import kube_api
+from isthmus.server.vips import with_vips
+from isthmus.store.sqlite import SqliteStore
+
+
+async def serve(directory: Path) -> None:
+    """Serves until it is stopped; says when it is ready, as `isthmus serve` does."""
+    authority = Authority.open(directory / "ca", "cluster.local", _now)
+    identity = ServingIdentity.open(directory / "serving", authority, ("127.0.0.1",), _now)
+    store = await SqliteStore.open(directory / "isthmus.db")
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        port = listener.getsockname()[1]
+        users = admin_access(directory, server=f"https://127.0.0.1:{port}", roots=authority.roots)
+        routes = kube_api(
+            store,
+            authenticate=bearer_tokens(users),
+            on_admit=_with_addresses,
+            mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
+        )
+        config = uvicorn.Config(
+            Starlette(routes=routes), lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75
+        )
+        config.load()
+        config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
+        print(f"ready: API https://127.0.0.1:{port}", flush=True)
+        await uvicorn.Server(config).serve([listener])
+    await store.close()
+
+
+async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
+    return with_vips(objects, existing)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Path(sys.argv[1])))
