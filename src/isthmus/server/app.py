@@ -35,6 +35,7 @@ from isthmus.identity import jointoken
 from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.serving import ServingIdentity
+from isthmus.mesh import networks
 from isthmus.mesh.analyse import problems
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import type_of
@@ -45,6 +46,7 @@ from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addr
 from isthmus.server.agent_api import agent_rpc_handlers
 from isthmus.server.authentication import bearer_tokens
 from isthmus.server.enrolment import enrolment_routes
+from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
 from isthmus.server.probe import probe_listener
 from isthmus.server.status import StatusWriter
@@ -136,7 +138,17 @@ async def _run(
 
     engine = Engine()
     settings = MeshSettings(trust_domain=options.trust_domain)
-    feed = Feed(store, engine, constants={("mesh",): settings}, on_commit=lambda: fleet.committed())
+
+    def committed() -> None:
+        fleet.committed()
+        names.look()
+
+    def resolved_names(inputs: Mapping[tuple[str, str], Any]) -> None:
+        engine.commit(dict(inputs))
+        fleet.committed()
+
+    feed = Feed(store, engine, constants={("mesh",): settings}, on_commit=committed)
+    names = GatewayNames(lambda: engine(networks.names), resolved_names)
     fleet = Fleet(
         engine,
         manifest=sound,
@@ -177,6 +189,7 @@ async def _run(
     async with asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(feed.run()),
+            tasks.create_task(names.run()),
             tasks.create_task(status.run()),
             tasks.create_task(_renew(identity)),
         ]
