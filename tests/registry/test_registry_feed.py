@@ -11,7 +11,7 @@ from isthmus.api.core import NamespaceSpec
 from isthmus.api.meta import Key, Object, ObjectMeta
 from isthmus.api.networking.service_entry import ServiceEntrySpec
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
-from isthmus.engine import Engine
+from isthmus.engine import Engine, Reader
 from isthmus.registry.feed import Feed
 from isthmus.store.base import Create, Delete, Mutate, Update, UpdateStatus
 from isthmus.store.sqlite import SqliteStore
@@ -164,3 +164,20 @@ async def test_changes_too_old_to_be_watched_are_listed(tmp_path: Path) -> None:
             feeding.cancel()
         assert engine.input("fact", "WorkloadEntry", "shop", "vm").spec.address == "10.0.0.2"
         assert list(missed.programmed) == [VM]
+
+
+def _everybody(q: Reader) -> dict[str, str]:
+    names = q.input("names", "WorkloadEntry", "shop") or ()
+    return {name: q.input("fact", "WorkloadEntry", "shop", name).spec.address for name in names}
+
+
+async def test_foreseeing_answers_as_if_and_leaves_no_trace(tmp_path: Path) -> None:
+    async with world(tmp_path, workload("10.0.0.1")) as here:
+        commits = list(here.commits)
+        asked = [workload("10.0.0.9"), workload("10.0.0.2", name="new")]
+        seen = here.feed.foresee(asked, lambda q: q(_everybody))
+        assert seen == {"vm": "10.0.0.9", "new": "10.0.0.2"}
+        assert here.engine(_everybody) == {"vm": "10.0.0.1"}
+        assert here.commits == commits, "no stream is woken"
+        await here.write(Create(workload("10.0.0.2", name="new")))
+        assert here.engine(_everybody) == {"vm": "10.0.0.1", "new": "10.0.0.2"}

@@ -9,17 +9,19 @@ What an object is to the engine, `registry.inputs` says.
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from isthmus.api.codec import facts
 from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Fact, Key, Object
 from isthmus.clock import backoff
-from isthmus.engine import Engine
+from isthmus.engine import Engine, Reader
 from isthmus.registry.inputs import Members, inputs_of
 from isthmus.store.base import Event, Expired, Store, StoreError
+
+T = TypeVar("T")
 
 SPACING_S = 0.02
 """From one commit to the next under load: changes in between are merged."""
@@ -68,6 +70,26 @@ class Feed:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
             tasks.create_task(self._commit_batches())
+
+    def foresee(self, objects: Sequence[Object], ask: Callable[[Reader], T]) -> T:
+        """What `ask` would find if these objects stood, too; afterwards the engine is as it was.
+
+        It costs the queries that read them, twice. No stream hears of it.
+        """
+        new = [obj.key for obj in objects if obj.key not in self._facts]
+        for key in new:
+            self._members.add(key)
+        inputs = dict(pair for obj in objects for pair in inputs_of(obj.key, obj))
+        inputs.update(self._members.changes())
+        before = {args: self._engine.input(*args) for args in inputs}
+        self._engine.commit(inputs)
+        try:
+            return ask(self._engine)
+        finally:
+            for key in new:
+                self._members.remove(key)
+            tuple(self._members.changes())  # nobody is to hear of these
+            self._engine.commit(before)
 
     async def _watch(self) -> None:
         waits = backoff(0.1, 5.0)
