@@ -1,4 +1,4 @@
-"""A host becomes an ingress gateway with one command: requests from outside reach a VM, in every way of TLS."""
+"""A host becomes an ingress gateway with one command: calls from outside reach a VM, in every way of TLS."""
 
 import os
 import ssl
@@ -66,7 +66,8 @@ spec:
   selector: {istio: ingressgateway}
   servers:
   - {port: {number: 80, name: http, protocol: HTTP}, hosts: [shop.example.com]}
-  - {port: {number: 80, name: http-moved, protocol: HTTP}, hosts: [moved.example.com], tls: {httpsRedirect: true}}
+  - {port: {number: 80, name: http-moved, protocol: HTTP}, hosts: [moved.example.com],
+     tls: {httpsRedirect: true}}
   - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [secure.example.com],
      tls: {mode: SIMPLE, credentialName: shop}}
   - {port: {number: 443, name: https-mutual, protocol: HTTPS}, hosts: [partners.example.com],
@@ -90,15 +91,18 @@ spec:
   gateways: [edge/public]
   tcp: [{match: [{port: 7000}], route: [{destination: {host: web, port: {number: 7000}}}]}]
   tls:
-  - {match: [{port: 443, sniHosts: [opaque.example.com]}], route: [{destination: {host: web, port: {number: 443}}}]}
+  - {match: [{port: 443, sniHosts: [opaque.example.com]}],
+     route: [{destination: {host: web, port: {number: 443}}}]}
 """
 HTTP = """
 import http.server
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = ("web saw " + str(self.headers["x-forwarded-for"]) + " " + str(self.headers["x-forwarded-proto"])).encode()
-        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        seen = [str(self.headers["x-forwarded-" + name]) for name in ("for", "proto")]
+        body = ("web saw " + " ".join(seen)).encode()
+        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *_): pass
 print("listening", flush=True); http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Answer).serve_forever()
 """
@@ -108,7 +112,7 @@ context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("/srv
 listener = socket.create_server(("0.0.0.0", 8443)); print("listening", flush=True)
 def serve(raw):
     with context.wrap_socket(raw, server_side=True) as c:
-        c.recv(4096); c.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 11\\r\\nconnection: close\\r\\n\\r\\nend to end\\n")
+        c.recv(4096); c.sendall(b"HTTP/1.0 200 OK\\r\\ncontent-length: 11\\r\\n\\r\\nend to end\\n")
 while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 """
@@ -146,7 +150,7 @@ class World:
     def call(self, url: str, *options: str) -> str:
         """What curl on the client prints for a URL whose host is the gateway."""
         host = url.split("/")[2].partition(":")[0]
-        names = [f"--resolve={host}:{port}:{self.edge.address}" for port in (80, 443)]
+        names = [word for p in (80, 443) for word in ("--resolve", f"{host}:{p}:{self.edge.address}")]
         trust = ["--cacert", "/root-of-trust.pem"]
         command = ["curl", "-sS", "-m", "5", *names, *trust, *options, url]
         done = self.client.run(command, check=False)
@@ -167,7 +171,8 @@ def run_gateway(plane: ControlPlane, host: Host, group: str, *options: str) -> P
 
 def secret(name: str, pair: Pair, roots: str = "") -> str:
     """A Secret in the gateway's namespace."""
-    text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: edge}}\ntype: kubernetes.io/tls\nstringData:\n"
+    text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: edge}}\n"
+    text += "type: kubernetes.io/tls\nstringData:\n"
     for field, pem in (("tls.crt", pair.certificate), ("tls.key", pair.key), ("ca.crt", roots)):
         if pem:
             text += f"  {field}: |\n" + indent(pem, "    ")

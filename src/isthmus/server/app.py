@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,8 +143,8 @@ async def _run(
         fleet.committed()
         names.look()
 
-    def resolved_names(inputs: Mapping[tuple[str, str], Any]) -> None:
-        engine.commit(dict(inputs))
+    def resolved_names(inputs: Mapping[tuple[Hashable, ...], Any]) -> None:
+        engine.commit(inputs)
         fleet.committed()
 
     feed = Feed(store, engine, constants={("mesh",): settings}, on_commit=committed)

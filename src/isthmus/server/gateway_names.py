@@ -8,7 +8,7 @@ A name that DNS does not answer keeps its last addresses: a gateway does not go 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -23,7 +23,7 @@ class GatewayNames:
     def __init__(
         self,
         wanted: Callable[[], Iterable[str]],
-        commit: Callable[[Mapping[tuple[str, str], Any]], None],
+        commit: Callable[[Mapping[tuple[Hashable, ...], Any]], None],
         *,
         resolve: Resolve | None = None,
         refresh_s: float = 30.0,
@@ -54,7 +54,7 @@ class GatewayNames:
     async def ask(self) -> None:
         """Asks once for every name, and commits what changed."""
         wanted = sorted(set(self._wanted()))
-        changes: dict[tuple[str, str], Any] = {
+        changes: dict[tuple[Hashable, ...], Any] = {
             ("resolved", name): None for name in self._known.keys() - set(wanted)
         }
         for name in wanted:
