@@ -9,6 +9,8 @@ from isthmus.lab.records import LabError
 
 DATA = "/var/lib/mysql"
 SOCKET = "/run/mysqld/mysqld.sock"
+# Not /tmp: lab hosts share it, and their process ids, of which temporary names are made, repeat.
+SCRATCH = "/run/mysqld"
 USER, PASSWORD = "ratings", "password"
 START_S = 30
 TOOLS = {
@@ -67,6 +69,7 @@ def install(host: Host) -> MariaDB:
             "mariadb-install-db",
             "--no-defaults",
             f"--datadir={DATA}",
+            f"--tmpdir={SCRATCH}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
@@ -79,6 +82,7 @@ def install(host: Host) -> MariaDB:
             "mariadbd",
             "--no-defaults",
             f"--datadir={DATA}",
+            f"--tmpdir={SCRATCH}",
             f"--socket={SOCKET}",
             "--port=3306",
             "--bind-address=*",
