@@ -139,7 +139,8 @@ class MeshSettings:
     detection_timeout_s: float = 0.1
     """How long first bytes are waited for where they tell the protocol."""
     auto_mtls: bool = True
-    locality: LocalityLoadBalancerSetting | None = None
+    locality: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
+    """Places count wherever outliers are watched, unless somebody says otherwise."""
     h2_upgrade: bool = False
     access_log_file: str = ""
     access_log_format: str = ""
