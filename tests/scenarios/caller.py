@@ -51,6 +51,7 @@ def _http(call: Call, count: int) -> Iterator[Answer]:
     place = urlsplit(call["url"])
     target = call["url"].split("/", 3)
     path = "/" + target[3] if len(target) > 3 else "/"
+    headers: dict[str, str] = {}
     connection: http.client.HTTPConnection | None = None
 
     def ask() -> Answer:
@@ -72,8 +73,11 @@ def _http(call: Call, count: int) -> Iterator[Answer]:
         found = {name.lower(): value for name, value in response.getheaders()}
         return {"status": response.status, "headers": found, "body": text, **_echoed(text)}
 
-    headers = {name.lower(): str(value) for name, value in call.get("headers", {}).items()}
-    for _ in range(count):
+    given = {name.lower(): str(value) for name, value in call.get("headers", {}).items()}
+    if "address" in call:
+        given.setdefault("host", place.netloc)
+    for number in range(count):
+        headers = {name: value.replace("{n}", str(number)) for name, value in given.items()}
         answer = _timed(ask)
         yield answer
         if connection is not None and ("error" in answer or call.get("fresh")):
@@ -135,8 +139,13 @@ def _tcp(call: Call, count: int) -> Iterator[Answer]:
                 said = sock.recv(65536)
             if not said:
                 raise ConnectionError("closed without an answer")
+            if "pause" in call:
+                time.sleep(float(call["pause"]))
+                sock.sendall(b"again\n")
+                if not (said := sock.recv(65536)):
+                    raise ConnectionError("closed while nothing was sent")
             text = said.decode(errors="replace")
-            return {"body": text, **_echoed(text.splitlines()[-1])}
+            return {"status": "OK", "body": text, **_echoed(text.splitlines()[-1])}
 
     for _ in range(count):
         yield _timed(ask)
@@ -186,7 +195,7 @@ def _mysql(call: Call, count: int) -> Iterator[Answer]:
         try:
             with connection.cursor() as cursor:
                 cursor.execute(call.get("sql", "SELECT Rating FROM ratings ORDER BY ReviewID"))
-                return {"body": repr(cursor.fetchall())}
+                return {"status": "OK", "body": repr(cursor.fetchall())}
         finally:
             connection.close()
 
@@ -197,7 +206,7 @@ def _mysql(call: Call, count: int) -> Iterator[Answer]:
 def _dns(call: Call, count: int) -> Iterator[Answer]:
     def ask() -> Answer:
         found = socket.getaddrinfo(call["dns"], None, type=socket.SOCK_STREAM)
-        return {"body": " ".join(sorted({str(info[4][0]) for info in found}))}
+        return {"status": "OK", "body": " ".join(sorted({str(info[4][0]) for info in found}))}
 
     for _ in range(count):
         yield _timed(ask)

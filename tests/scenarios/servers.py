@@ -7,8 +7,8 @@ Run as `python servers.py NAME VERSION [CERTIFICATE]` on the host; prints `liste
     7000              TCP: answers each line  7002  as v2              7001  greets first, then answers
 
 An HTTP answer is JSON of what arrived. The request's query says what should go wrong: `status`, `delay`,
-`fail=N` (the first N requests with this path and query fail), `close` (no answer at all). `/heard?KEY` tells
-how many requests had KEY in their target or in `x-key`.
+`fail=N` (the first N requests with this path and query fail), `close` (no answer at all). The version in
+`x-fail-at` fails. `/heard?WORD&WORD` tells how many requests had all WORDs in their target or host.
 """
 
 import asyncio
@@ -58,10 +58,11 @@ class Server:
                 return
             asked = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
             if target.startswith("/heard"):
-                heard = sum(urlsplit(target).query in said for said in self.targets)
+                words = urlsplit(target).query.split("&")
+                heard = sum(all(word in said for word in words) for said in self.targets)
                 _answer(writer, 200, {"heard": heard})
                 continue
-            self.targets.append(f"{target} {headers.get('x-key', '')}")
+            self.targets.append(f"{target} {headers.get('host', '')}")
             self.attempts[target] += 1
             await asyncio.sleep(float(asked.get("delay", 0)))
             failing = self.attempts[target] <= int(asked.get("fail", 0))
@@ -70,6 +71,8 @@ class Server:
             status = int(asked.get("status", 503 if failing else 200))
             if "fail" in asked and not failing:
                 status = 200
+            if headers.get("x-fail-at") == self.me(port)["version"]:
+                status = 500
             seen = {"method": method, "path": target, "headers": headers, "body": body}
             told = {**self.me(port), **seen, "attempt": self.attempts[target]}
             told["peer"] = writer.get_extra_info("peername")[0]
