@@ -7,7 +7,7 @@ Preconditions (namespace still there, resourceVersion still that) are checked in
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -22,6 +22,9 @@ OnAdmit = Callable[[Sequence[Object], Sequence[Object]], Awaitable[Sequence[Obje
 """Completes objects before they are written: (objects, what is stored of them and of all services).
 
 Called for writes in which there is an object that has an address."""
+
+Foresee = Callable[[Sequence[Object]], Mapping[Key, Sequence[Problem]]]
+"""What would be wrong between these objects and all others, if they stood: told as warnings."""
 
 _ADDRESSED = ("Service", "ServiceEntry")
 """Kinds that share one range of virtual addresses."""
@@ -103,6 +106,7 @@ class Admission:
     store: Store
     on_admit: OnAdmit
     now: Callable[[], str] = rfc3339
+    foresee: Foresee = lambda _: {}
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time where addresses are given: what one was given must be seen by the next."""
 
@@ -117,7 +121,11 @@ class Admission:
         ]
         if errors:
             raise Rejected(errors)
-        warnings = [tuple(map(str, problems)) for problems in found]
+        foreseen = self.foresee([draft.obj for draft in drafts])
+        warnings = [
+            tuple(map(str, (*problems, *foreseen.get(draft.obj.key, ()))))
+            for draft, problems in zip(drafts, found, strict=True)
+        ]
         if any(draft.obj.key.kind in _ADDRESSED for draft in drafts):
             async with self._turn:
                 admitted = await self._admit([draft.obj for draft in drafts])

@@ -1,0 +1,103 @@
+"""`isthmus serve` as people run it: one process on loopback, its ready line, its kubeconfig, its end."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ISTHMUS = Path(sys.executable).with_name("isthmus")
+MESH = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: db}, ports: [{name: tcp, port: 3306}]}
+"""
+LOST = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: lost, namespace: shop}
+spec:
+  hosts: [nowhere]
+  http: [{route: [{destination: {host: nowhere}}]}]
+"""
+
+
+@contextmanager
+def serving(state: Path) -> Iterator[str]:
+    """Yields the ready line; at the end the process must have obeyed SIGTERM."""
+    ports = ["--api-port", "0", "--ads-port", "0", "--probe-port", "0"]
+    command = [str(ISTHMUS), "serve", "--state-dir", str(state), "--bind", "127.0.0.1", *ports]
+    with (state.parent / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--advertise", "127.0.0.1"], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(10)
+            process.stdout.close()
+    assert code == 0, (state.parent / "serve.log").read_text()
+
+
+def isthmus(state: Path, *arguments: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(ISTHMUS), *arguments, "--kubeconfig", str(state / "admin.kubeconfig")],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(60)
+def test_a_control_plane_serves_ends_and_remembers(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with serving(state) as line:
+        assert line.startswith("ready in "), (tmp_path / "serve.log").read_text()
+        assert state.stat().st_mode & 0o777 == 0o700
+        assert (state / "admin.kubeconfig").stat().st_mode & 0o777 == 0o600
+        assert isthmus(state, "apply", "-f", "-", "--wait", text=MESH).returncode == 0
+        before = isthmus(state, "get", "svc", "db", "-n", "shop", "-o", "json").stdout
+        second = subprocess.run(
+            [str(ISTHMUS), "serve", "--state-dir", str(state)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert (second.returncode, "another control plane" in second.stderr) == (1, True)
+    with serving(state):
+        # the ports are others now; the same file leads there, with the same token
+        after = isthmus(state, "get", "svc", "db", "-n", "shop", "-o", "json").stdout
+        assert '"clusterIP": "240.240.' in before
+        assert before.splitlines()[:1] == after.splitlines()[:1]
+        assert [line for line in before.splitlines() if "clusterIP" in line] == [
+            line for line in after.splitlines() if "clusterIP" in line
+        ]
+
+
+@pytest.mark.timeout(60)
+def test_a_rule_to_nowhere_is_taken_with_a_warning_and_a_condition(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with serving(state):
+        isthmus(state, "apply", "-f", "-", text=MESH)
+        for dry in (["--dry-run"], []):
+            applied = isthmus(state, "apply", "-f", "-", *dry, text=LOST)
+            assert applied.returncode == 0
+            assert "nowhere.shop.svc.cluster.local" in applied.stdout + applied.stderr
+        assert isthmus(state, "apply", "-f", "-", "--wait", text=LOST).returncode == 0
+        said = isthmus(state, "get", "vs", "lost", "-n", "shop", "-o", "yaml").stdout
+        resolved = said[said.index("type: Resolved") :]
+        assert "'False'" in resolved.splitlines()[1]
+        assert "no service has the host nowhere.shop.svc.cluster.local" in resolved
