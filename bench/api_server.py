@@ -16,7 +16,6 @@ from isthmus.identity.ca import Authority
 from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
 from isthmus.server.access import admin_access
-from isthmus.server.authentication import bearer_tokens
 from isthmus.server.kube_api import kube_api
 from isthmus.server.vips import with_vips
 from isthmus.store.sqlite import SqliteStore
@@ -32,7 +31,7 @@ async def serve(directory: Path) -> None:
         users = admin_access(directory, server=f"https://127.0.0.1:{port}", roots=authority.roots)
         routes = kube_api(
             store,
-            authenticate=bearer_tokens(users),
+            authenticate=users.authenticate,
             on_admit=_with_addresses,
             mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
         )

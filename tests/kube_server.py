@@ -22,8 +22,10 @@ from isthmus.identity.ca import Authority
 from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
 from isthmus.server.access import KUBECONFIG, admin_access
-from isthmus.server.authentication import bearer_tokens
+from isthmus.server.backups import backup_routes
 from isthmus.server.kube_api import kube_api
+from isthmus.server.people_tls import for_people
+from isthmus.server.user_api import user_routes
 from isthmus.server.vips import with_vips
 from isthmus.store.base import Store
 from isthmus.store.sqlite import SqliteStore
@@ -118,7 +120,8 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
             (directory / "token").write_text(kubeconfig.split("token: ")[1].split()[0])
             routes = kube_api(
                 store,
-                authenticate=bearer_tokens(users),
+                authenticate=users.authenticate,
+                more=lambda known: [*user_routes(users, known), *backup_routes(store, known)],
                 on_admit=_with_addresses,
                 mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
             )
@@ -131,7 +134,7 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
                 timeout_graceful_shutdown=1,
             )
             config.load()
-            config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
+            for_people(config, identity.server_context(alpn=["http/1.1"], clients=False), users)
             server = _Server(config)
             started.append(KubeServer(store, port, directory, asyncio.get_running_loop()))
             async with asyncio.TaskGroup() as tasks:

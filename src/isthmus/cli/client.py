@@ -6,10 +6,12 @@ import http.client
 import json
 import os
 import ssl
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ruamel.yaml import YAML
@@ -59,6 +61,9 @@ class Client:
     port: int
     context: ssl.SSLContext
     token: str = field(repr=False)
+    """Empty: the certificate in `context` says who asks."""
+    authority: str = field(default="", repr=False)
+    """The certificates (PEM) that the server is known by."""
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> "Client":
@@ -77,11 +82,17 @@ class Client:
             ) from None
         if server.scheme != "https" or not server.hostname:
             raise KubeconfigError(f"{path}: server {cluster['server']!r} is not https://HOST:PORT")
-        token = user.get("token")
-        if not isinstance(token, str) or not token:
-            raise KubeconfigError(f"{path}: user {context['user']} has no token; others are not supported")
+        token, certificate = user.get("token"), user.get("client-certificate-data")
+        if not (isinstance(token, str) and token) and not certificate:
+            raise KubeconfigError(
+                f"{path}: user {context['user']} has no token or client-certificate-data; "
+                "others are not supported"
+            )
         try:
-            return cls(server.hostname, port, _trusting(authority), token)
+            trusting = _trusting(authority)
+            if certificate:
+                _show(trusting, certificate, user.get("client-key-data"))
+            return cls(server.hostname, port, trusting, token or "", authority)
         except (ssl.SSLError, ValueError) as error:
             raise KubeconfigError(
                 f"{path}: certificate-authority-data holds no certificate: {error}"
@@ -112,20 +123,49 @@ class Client:
         return results
 
     def request(
-        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        media_type: str = "application/json",
     ) -> Answer:
         """One request; Refused or Unreachable when it does not succeed."""
+        headers = {"Content-Type": media_type} if body is not None else {}
+        raw_body = None if body is None else json.dumps(body)
+        with self._asked(
+            method, f"{path}?{urlencode(query)}" if query else path, raw_body, headers
+        ) as response:
+            raw = response.read()
+        document = self._document(raw, response.status)
+        if response.status >= 400:
+            raise Refused(response.status, document)
+        return Answer(document, tuple(_warnings(response.headers.get_all("Warning") or ())))
+
+    def download(self, path: str, out: IO[bytes]) -> int:
+        """Copies what the server has at the path into a file; returns its size."""
+        with self._asked("GET", path, None, {"Accept": "*/*"}) as response:
+            if response.status >= 400:
+                raise Refused(response.status, self._document(response.read(), response.status))
+            size = 0
+            while chunk := response.read(1 << 20):
+                size += out.write(chunk)
+            return size
+
+    @contextmanager
+    def _asked(
+        self, method: str, url: str, body: str | None, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPSConnection(
             self.host, self.port, timeout=_TIMEOUT_S, context=self.context
         )
-        headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+        sent = {"Accept": "application/json", "User-Agent": "isthmus", **headers}
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
         try:
-            url = f"{path}?{urlencode(query)}" if query else path
-            connection.request(method, url, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            raw = response.read()
+            connection.request(method, url, body, sent)
+            yield connection.getresponse()
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(
                 f"{self._server}: the kubeconfig does not trust its certificate ({error.verify_message}); "
@@ -137,10 +177,6 @@ class Client:
             ) from None
         finally:
             connection.close()
-        document = self._document(raw, response.status)
-        if response.status >= 400:
-            raise Refused(response.status, document)
-        return Answer(document, tuple(_warnings(response.headers.get_all("Warning") or ())))
 
     @property
     def _server(self) -> str:
@@ -163,6 +199,16 @@ def _trusting(authority: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority)
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: Any) -> None:
+    """Makes connections show a certificate (base64 of PEM, as its key)."""
+    both = b"".join(base64.b64decode(str(part), validate=True) for part in (certificate, key))
+    # the ssl module takes keys from files only
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(both)
+        file.flush()
+        context.load_cert_chain(file.name)
 
 
 def kubeconfig_path(given: str | None) -> Path:

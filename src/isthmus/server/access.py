@@ -6,7 +6,6 @@ file deleted    a new token; the old one is worth nothing from then on
 """
 
 import io
-import json
 import secrets
 from base64 import b64encode
 from pathlib import Path
@@ -17,24 +16,26 @@ from ruamel.yaml.error import YAMLError
 
 from isthmus.identity.keys import write_durably
 from isthmus.server.authentication import token_hash
-from isthmus.server.roles import Grant, User
+from isthmus.server.roles import Grant
+from isthmus.server.users import Account, Users
 
 KUBECONFIG = "admin.kubeconfig"
-_USERS = "users.json"
 _NAME = "isthmus"
 _USER = "admin"
 
 
-def admin_access(directory: Path, *, server: str, roots: str) -> dict[str, User]:
-    """Makes `admin.kubeconfig` point at `server` (a URL); returns users by token hash."""
-    token = _kept_token(directory) or secrets.token_urlsafe(32)
-    users = {token_hash(token): _USER}
-    write_durably(directory / _USERS, json.dumps(users, indent=2).encode() + b"\n", 0o600)
+def admin_access(directory: Path, *, server: str, roots: str) -> Users:
+    """Makes `admin.kubeconfig` point at `server` (a URL); returns all users."""
+    users = Users(directory)
+    token = _kept_token(directory, users)
+    if token is None:
+        token = secrets.token_urlsafe(32)
+        users.put(Account(_USER, (Grant("admin"),), token=token_hash(token)))
     text = _yaml(kubeconfig(server=server, roots=roots, token=token))
     path = directory / KUBECONFIG
     if not path.exists() or path.read_text() != text:
         write_durably(path, text.encode(), 0o600)
-    return {known: User(_USER, (Grant("admin"),)) for known in users}
+    return users
 
 
 def kubeconfig(*, server: str, roots: str, token: str) -> dict[str, Any]:
@@ -50,15 +51,14 @@ def kubeconfig(*, server: str, roots: str, token: str) -> dict[str, Any]:
     }
 
 
-def _kept_token(directory: Path) -> str | None:
+def _kept_token(directory: Path, users: Users) -> str | None:
     """The token of the file, when it is one that this server gave."""
     try:
-        users = json.loads((directory / _USERS).read_text())
         document = YAML(typ="safe", pure=True).load((directory / KUBECONFIG).read_text())
         token = document["users"][0]["user"]["token"]
     except (OSError, ValueError, YAMLError, LookupError, TypeError):
         return None
-    return token if isinstance(token, str) and token_hash(token) in users else None
+    return token if isinstance(token, str) and users.knows(token) else None
 
 
 def _yaml(document: dict[str, Any]) -> str:

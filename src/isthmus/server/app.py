@@ -24,7 +24,7 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from isthmus.api.meta import Key, Object
+from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.clock import rfc3339
 from isthmus.engine import Engine
@@ -36,21 +36,25 @@ from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.serving import ServingIdentity
 from isthmus.mesh import networks
-from isthmus.mesh.analyse import problems
+from isthmus.mesh.analyse import problems, problems_of
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import type_of
 from isthmus.mesh.workloads import inbound_ports
 from isthmus.registry.feed import Feed
 from isthmus.server.access import KUBECONFIG, admin_access
+from isthmus.server.admission import Foresee
 from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addresses, register, resolved
 from isthmus.server.agent_api import agent_rpc_handlers
-from isthmus.server.authentication import bearer_tokens
+from isthmus.server.backups import backup_routes
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
+from isthmus.server.people_tls import for_people
 from isthmus.server.probe import probe_listener
 from isthmus.server.status import StatusWriter
 from isthmus.server.translated import retell
+from isthmus.server.user_api import user_routes
+from isthmus.server.users import Users
 from isthmus.server.vips import with_vips
 from isthmus.store.base import StoreUnreadable
 from isthmus.store.sqlite import SqliteStore
@@ -60,6 +64,8 @@ from isthmus.xds.stream import SERVER_OPTIONS, AdsDoor
 RENEWAL_CHECK_S = 3600.0
 DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local", "localhost")
 """DNS names that the doors' certificate always has, beside what is advertised."""
+
+_FORESEEN = frozenset({"VirtualService", "DestinationRule"})
 
 _log = logging.getLogger(__name__)
 
@@ -179,9 +185,16 @@ async def _run(
             now=_now,
         ),
         # last: it answers every other path, with a 404 in Kubernetes' words
-        *kube_api(store, authenticate=bearer_tokens(users), on_admit=_with_addresses, mint_token=mint),
+        *kube_api(
+            store,
+            authenticate=users.authenticate,
+            more=lambda known: [*user_routes(users, known), *backup_routes(store, known)],
+            on_admit=_with_addresses,
+            mint_token=mint,
+            foresee=_foreseeing(feed),
+        ),
     ]
-    api = _api_server(Starlette(routes=routes), identity)
+    api = _api_server(Starlette(routes=routes), identity, users)
     status = StatusWriter(store, fleet)
 
     await ads.start()
@@ -279,7 +292,7 @@ class _Api(uvicorn.Server):
         yield
 
 
-def _api_server(app: Starlette, identity: ServingIdentity) -> _Api:
+def _api_server(app: Starlette, identity: ServingIdentity, users: Users) -> _Api:
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -289,8 +302,20 @@ def _api_server(app: Starlette, identity: ServingIdentity) -> _Api:
         timeout_graceful_shutdown=1,
     )
     config.load()
-    config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
+    for_people(config, identity.server_context(alpn=["http/1.1"], clients=False), users)
     return _Api(config)
+
+
+def _foreseeing(feed: Feed) -> Foresee:
+    """Warns of rules that lead nowhere; Services may well come before their workloads, so not of those."""
+
+    def foresee(objects: Sequence[Object]) -> Mapping[Key, Sequence[Problem]]:
+        rules = [obj.key for obj in objects if obj.key.kind in _FORESEEN]
+        if not rules:
+            return {}
+        return feed.foresee(objects, lambda q: {key: q(problems_of, key) for key in rules})
+
+    return foresee
 
 
 async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:

@@ -10,7 +10,7 @@ Every answer that is not the one asked for is a `Status`; warnings come in heade
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from isthmus.server import kube_discovery
 from isthmus.server.admission import (
     Admission,
     FinalizersSettled,
+    Foresee,
     NamespaceEnds,
     NamespaceMissing,
     OnAdmit,
@@ -57,12 +58,17 @@ def kube_api(
     store: Store,
     *,
     authenticate: Authenticate,
+    more: Callable[[Callable[[Known], Handler]], Sequence[Route]] = lambda _: (),
     on_admit: OnAdmit,
     mint_token: MintToken,
+    foresee: Foresee = lambda _: {},
     now: Callable[[], float] = time.time,
 ) -> list[Route]:
-    """The routes of the API. `on_admit` completes objects before they are written."""
-    admission = Admission(store, on_admit)
+    """The routes of the API. `on_admit` completes objects before they are written, `foresee` warns of them.
+
+    `more` makes further routes below `/apis`, for those who are known.
+    """
+    admission = Admission(store, on_admit, foresee=foresee)
     api = _Api(Reads(store), Writes(store, admission, mint_token, now))
 
     def known(handler: Known) -> Handler:
@@ -79,6 +85,7 @@ def kube_api(
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     return [
+        *more(known),
         # those asked for most come first: routes are tried in turn
         Route("/apis/isthmus.dev/v1alpha1/apply", known(apply), methods=["POST"]),
         Route(f"{_REVIEWS}/selfsubjectaccessreviews", known(review_access), methods=["POST"]),
