@@ -127,7 +127,20 @@ def yaml_value(body: bytes) -> Any:
         raise _too_deep() from None
     except (YAMLError, ValueError) as error:
         raise bad_request(f"the body of the request is not YAML: {error}") from None
-    return _checked(value, strings=True)
+    return _with_text_keys(_checked(value, strings=True))
+
+
+def _with_text_keys(value: Any) -> Any:
+    """YAML's keys may be numbers; in JSON they are text."""
+    if isinstance(value, dict):
+        return {_key(key): _with_text_keys(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_text_keys(item) for item in value]
+    return value
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key)
 
 
 class _Composer(Composer):
@@ -162,6 +175,8 @@ def _checked(value: Any, *, strings: bool) -> Any:
                 below += item
             elif strings and isinstance(item, str):
                 _check_text(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise bad_request(f"{item} cannot be written as JSON")
             elif not isinstance(item, str | int | float | None):
                 raise bad_request(f"{type(item).__name__} cannot be written as JSON")
         level = below

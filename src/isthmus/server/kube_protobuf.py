@@ -51,6 +51,8 @@ def document(body: bytes) -> dict[str, Any]:
 def _message(data: Any, table: Table, depth: int) -> dict[str, Any]:
     if depth > _DEEPEST:
         raise Undecodable("the body is nested too deeply")
+    if not isinstance(data, bytes | memoryview):
+        raise Undecodable("the body is damaged")
     found: dict[str, Any] = {}
     for number, value in _fields(memoryview(data)):
         slot = table.get(number)
@@ -103,8 +105,8 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _text(value: Any) -> str:
     try:
-        return bytes(value).decode()
-    except (UnicodeDecodeError, TypeError, ValueError):
+        return _raw(value).decode()
+    except UnicodeDecodeError:
         raise Undecodable("a text of the body is not UTF-8") from None
 
 
