@@ -26,6 +26,9 @@ T = TypeVar("T")
 SPACING_S = 0.02
 """From one commit to the next under load: changes in between are merged."""
 
+_FOR_PEOPLE = frozenset({"Event"})
+"""Kinds that configure nothing: what happens to them is nothing to the engine."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -121,6 +124,8 @@ class Feed:
         for kind in KINDS:
             objects, revision = await self._store.list(kind)
             self._listed[kind] = revision
+            if kind in _FOR_PEOPLE:
+                continue
             self._pending.update({obj.key: obj for obj in objects})
             present.update(obj.key for obj in objects)
         self._pending.update(dict.fromkeys(self._facts.keys() - present))
@@ -130,6 +135,8 @@ class Feed:
         if event.revision <= self._listed.get(key.kind, 0):
             return  # already in what was listed, perhaps in a newer state
         self._listed[key.kind] = event.revision
+        if key.kind in _FOR_PEOPLE:
+            return
         self._pending[key] = None if event.type == "DELETED" else event.object
         self._wake.set()
 

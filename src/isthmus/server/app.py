@@ -51,6 +51,7 @@ from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
 from isthmus.server.people_tls import for_people
 from isthmus.server.probe import probe_listener
+from isthmus.server.recorder import Recorder
 from isthmus.server.status import StatusWriter
 from isthmus.server.translated import retell
 from isthmus.server.user_api import user_routes
@@ -204,6 +205,7 @@ async def _run(
             tasks.create_task(feed.run()),
             tasks.create_task(names.run()),
             tasks.create_task(status.run()),
+            tasks.create_task(Recorder(store).run()),
             tasks.create_task(_renew(identity)),
         ]
         serving = tasks.create_task(api.serve([api_socket]))
