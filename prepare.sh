@@ -2,6 +2,7 @@
 # Prepares a machine for the Makefile's targets.
 #   prepare.sh VENV      a virtual environment with the locked Python packages and this checkout
 #   prepare.sh --system  the Debian packages; installs what is missing when root, else says what is missing
+#   prepare.sh --install DIR   a virtual environment with Isthmus itself, independent of this checkout
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -41,18 +42,20 @@ python() { # the newest Python that is at least 3.11
   return 1
 }
 
-environment() {
+environment() { # VENV [OPTION…]: the options say how this checkout is installed
   local venv=$1 python
+  shift
   python=$(python) || { install_packages python3 python3-venv; python=$(python); }
   "$python" -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
   [ -x "$venv/bin/pip" ] || "$python" -m venv "$venv"
   echo "Installing Python packages into $venv"
   "$venv/bin/pip" install -q --disable-pip-version-check --require-hashes -r requirements.lock
-  "$venv/bin/pip" install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+  "$venv/bin/pip" install -q --disable-pip-version-check --no-deps --no-build-isolation "$@" .
 }
 
 case "${1:-}" in
   --system) system ;;
-  "") echo "usage: prepare.sh VENV | --system" >&2; exit 2 ;;
-  *) environment "$1" ;;
+  --install) environment "${2:?prepare.sh --install DIR}" ;;
+  "") echo "usage: prepare.sh VENV | --install DIR | --system" >&2; exit 2 ;;
+  *) environment "$1" -e ;;
 esac
