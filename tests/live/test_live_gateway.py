@@ -122,6 +122,50 @@ listener = socket.create_server(("0.0.0.0", 7000)); print("listening", flush=Tru
 while True:
     c, _ = listener.accept(); c.sendall(b"first word\\n"); c.close()
 """
+EGRESS = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: away, namespace: shop}}
+spec:
+  hosts: [away.example.com]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  endpoints: [{{address: {away}, ports: {{http: 8000}}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: egress, namespace: edge}}
+spec: {{selector: {{istio: egressgateway}}, ports: [{{name: https, port: 443, targetPort: 8443}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: egress, namespace: edge}}
+spec:
+  selector: {{istio: egressgateway}}
+  servers:
+  - {{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [away.example.com],
+     tls: {{mode: ISTIO_MUTUAL}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: egress, namespace: edge}}
+spec:
+  host: egress.edge.svc.cluster.local
+  trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL, sni: away.example.com}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: away, namespace: shop}}
+spec:
+  hosts: [away.example.com]
+  gateways: [mesh, edge/egress]
+  http:
+  - match: [{{gateways: [mesh], port: 80}}]
+    route: [{{destination: {{host: egress.edge.svc.cluster.local, port: {{number: 443}}}}}}]
+  - match: [{{gateways: [edge/egress], port: 443}}]
+    route: [{{destination: {{host: away.example.com, port: {{number: 80}}}}}}]
+"""
 AUTHORITY, PARTNERS = Outside(), Outside("partners")
 
 
@@ -283,6 +327,24 @@ def test_a_token_for_other_hosts_makes_no_gateway(world: World) -> None:
     assert done.returncode == 1
     assert "is no gateway" in done.stderr
     assert before.differences(host.snapshot()) == ()
+
+
+def test_calls_leave_the_mesh_by_an_egress_gateway(world: World) -> None:
+    run_gateway(world.plane, world.lab.host("egress"), "edge/egress", "--label", "istio=egressgateway")
+    away = world.client.spawn(
+        [sys.executable, "-u", "-m", "http.server", "--bind", "0.0.0.0", "8000"], log="away.log"
+    )
+    world.plane.apply(EGRESS.format(away=world.client.address))
+    world.until(lambda: "Directory listing" in out_of(world), "the answer from outside")
+    callers = {line.split()[0] for line in away.output().splitlines() if "GET" in line}
+    assert callers == {world.lab.hosts["egress"].address}
+    assert "Directory listing" not in world.call("https://away.example.com/", "-k")
+
+
+def out_of(world: World) -> str:
+    """What the VM gets from a host outside the mesh."""
+    command = ["curl", "-sS", "-m", "3", "http://away.example.com/"]
+    return world.web.host.run(command, check=False).stdout
 
 
 def test_leaving_leaves_the_host_as_it_was(world: World) -> None:

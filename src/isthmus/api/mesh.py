@@ -5,7 +5,7 @@ are. https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from isthmus.api.meta import Preserving
 from isthmus.api.networking.destination_rule import TcpKeepalive
 from isthmus.api.networking.load_balancing import LocalityLoadBalancerSetting
 from isthmus.api.networking.virtual_service import HTTPRetry
-from isthmus.api.shapes import PortNumber
+from isthmus.api.shapes import PortNumber, UInt32
 
 
 class OutboundPolicy(Preserving):
@@ -46,11 +46,26 @@ class MeshMtls(Preserving):
     """The oldest version of TLS that proxies take from each other; 1.2 when left out."""
 
 
+class GatewayTopology(Preserving):
+    """What stands in front of gateways."""
+
+    num_trusted_proxies: UInt32 = 0
+    """How many proxies in front are believed: the caller is that far from the end of x-forwarded-for."""
+    forward_client_cert_details: Literal[
+        "UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"
+    ] = "UNDEFINED"
+    """What becomes of a caller's x-forwarded-client-cert; SANITIZE_SET when left out."""
+    proxy_protocol: dict[str, Any] | None = None
+    """Set: every connection begins with the caller's address, in the PROXY protocol."""
+
+
 class ProxyDefaults(Preserving):
     """What holds for every proxy."""
 
     concurrency: int | None = Field(default=None, ge=0)
     """Worker threads of a proxy; two, or one on a machine with one processor, when left out."""
+    gateway_topology: GatewayTopology | None = None
+    """What stands in front of gateways."""
 
 
 class NetworkEndpoints(Preserving):

@@ -20,7 +20,7 @@ from isthmus.envoy.rules import weights
 from isthmus.mesh import world
 from isthmus.mesh.gateways import Edge
 from isthmus.mesh.gateways_listeners import Chain, Listener, dnat, listeners
-from isthmus.mesh.model import Scope
+from isthmus.mesh.model import Front, Scope
 
 FilterChain = listener_components_v3.FilterChain
 
@@ -44,6 +44,9 @@ def listener(q: Reader, scope: Scope, said: Listener) -> Resource:
         additional_addresses=[listener_v3.AdditionalAddress(address=other) for other in others],
         traffic_direction=base_v3.OUTBOUND,
     )
+    front = q(world.settings).front or Front()
+    if front.proxy_protocol:
+        message.listener_filters.append(inspectors.proxy_protocol())
     if any(chain.sni or chain.opened for chain in said.chains):
         message.listener_filters.append(inspectors.tls())
     sources: list[Key] = []
@@ -67,7 +70,7 @@ def _chain(
     used: tuple[Key, ...] = ()
     if chain.routes:
         prefix = chain.server.name if chain.opened and chain.server.name else f"outbound_{said.name}"
-        end = requests(style, prefix, chain.routes)
+        end = requests(style, q(world.settings).front or Front(), prefix, chain.routes)
     else:
         how, used = carriage(q, scope, chain.destinations[0])
         end = _bytes(style, chain, how)
@@ -92,14 +95,16 @@ def _bytes(style: Manner, chain: Chain, how: filters.Carriage) -> Filter:
     return filters.tcp(style, prefix, shares, how)
 
 
-def requests(style: Manner, stat_prefix: str, routes: str) -> Filter:
+def requests(style: Manner, front: Front, stat_prefix: str, routes: str) -> Filter:
     """Requests from outside, by the route configuration of that name."""
     found = filters.outbound_http(style, stat_prefix, routes)
     manager = Hcm.FromString(found.typed_config.value)
     manager.use_remote_address.value = True
-    manager.forward_client_cert_details = Hcm.SANITIZE_SET
-    manager.set_current_client_cert_details.CopyFrom(
-        Hcm.SetCurrentClientCertDetails(subject={"value": True}, cert=True, dns=True, uri=True)
-    )
+    manager.xff_num_trusted_hops = front.trusted_proxies
+    manager.forward_client_cert_details = Hcm.ForwardClientCertDetails.Value(front.client_certificates)
+    if front.client_certificates in {"APPEND_FORWARD", "SANITIZE_SET"}:
+        manager.set_current_client_cert_details.CopyFrom(
+            Hcm.SetCurrentClientCertDetails(subject={"value": True}, cert=True, dns=True, uri=True)
+        )
     found.typed_config.CopyFrom(packed(manager))
     return found

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from envoy.config.listener.v3 import listener_components_pb2 as listener_components_v3
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2 as http_inspector_v3
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst_v3
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2 as proxy_protocol_v3
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2 as tls_inspector_v3
 
 from isthmus.envoy.message import packed
@@ -25,6 +26,13 @@ def original_destination() -> listener_components_v3.ListenerFilter:
     """Finds out where a captured connection was going."""
     return ListenerFilter(
         name="envoy.filters.listener.original_dst", typed_config=packed(original_dst_v3.OriginalDst())
+    )
+
+
+def proxy_protocol() -> listener_components_v3.ListenerFilter:
+    """Takes the caller's address from what a proxy in front sends first."""
+    return ListenerFilter(
+        name="envoy.filters.listener.proxy_protocol", typed_config=packed(proxy_protocol_v3.ProxyProtocol())
     )
 
 

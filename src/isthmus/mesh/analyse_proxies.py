@@ -157,12 +157,12 @@ def _all_losses(q: Reader) -> Mapping[Key, tuple[Loss, ...]]:
 
 
 def _scopes(q: Reader) -> tuple[Scope, ...]:
-    """The scopes of all registered proxies."""
+    """The scopes of all registered sidecars."""
     found: dict[Scope, None] = {}
     for namespace in q(world.namespaces, workloads.KIND):
         for workload in _workloads(q, namespace):
             one = q(scope.scope_of, workload)
-            if one is not None:
+            if one is not None and not one.router:
                 found[one] = None
     return tuple(found)
 

@@ -122,12 +122,7 @@ def _fronts(q: Reader, proxy: Key) -> tuple[_Front, ...]:
 
 def routers(q: Reader) -> tuple[Key, ...]:
     """The registered proxies that are gateways."""
-    return tuple(key for key in q(world.all_keys, workloads.KIND) if q(_is_router, key))
-
-
-def _is_router(q: Reader, key: Key) -> bool:
-    proxy = q(proxies.proxy, key)
-    return proxy is not None and proxy.type is proxies.ProxyType.ROUTER
+    return tuple(key for key in q(world.all_keys, workloads.KIND) if q(proxies.is_gateway, key))
 
 
 def edges(q: Reader) -> tuple[Edge, ...]:

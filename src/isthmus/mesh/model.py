@@ -125,6 +125,16 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Front:
+    """What stands in front of gateways: believed proxies, and what is passed on of callers."""
+
+    trusted_proxies: int = 0
+    client_certificates: str = "SANITIZE_SET"
+    """What becomes of x-forwarded-client-cert, in Envoy's words."""
+    proxy_protocol: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MeshSettings:
     """Settings that every proxy shares; the input `("mesh",)`."""
 
@@ -155,6 +165,8 @@ class MeshSettings:
     dns_refresh_s: float = 60.0
     path_normalization: str = "DEFAULT"
     min_tls: str = "TLS_AUTO"
+    front: Front | None = None
+    """What stands in front of gateways."""
     networks: tuple[tuple[str, Network], ...] = ()
     """By name, as far as they are described."""
 

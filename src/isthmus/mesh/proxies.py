@@ -68,6 +68,12 @@ def type_of(annotations: Mapping[str, str]) -> ProxyType:
     return ProxyType.ROUTER if annotations.get(TYPE_ANNOTATION) == _GATEWAY else ProxyType.SIDECAR
 
 
+def is_gateway(q: Reader, key: Key) -> bool:
+    """Whether the proxy of a workload is a gateway."""
+    found = q(proxy, key)
+    return found is not None and found.type is ProxyType.ROUTER
+
+
 def labels(q: Reader, key: Key) -> Labels:
     """The labels of a proxy's workload; none when there is no such proxy."""
     found = q(proxy, key)

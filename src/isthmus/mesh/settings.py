@@ -9,7 +9,7 @@ from ipaddress import ip_network
 
 from isthmus.api.duration import parse_duration
 from isthmus.api.mesh import MeshConfigSpec
-from isthmus.mesh.model import MeshSettings, Network, Outbound
+from isthmus.mesh.model import Front, MeshSettings, Network, Outbound
 
 KIND = "MeshConfig"
 NAME = "default"
@@ -47,7 +47,20 @@ def applied(settings: MeshSettings, spec: MeshConfigSpec) -> MeshSettings:
         dns_refresh_s=_seconds(spec.dns_refresh_rate, settings.dns_refresh_s),
         path_normalization=paths.normalization if paths else settings.path_normalization,
         min_tls=mtls.min_protocol_version if mtls else settings.min_tls,
+        front=_front(spec) or settings.front,
         networks=_networks(spec) or settings.networks,
+    )
+
+
+def _front(spec: MeshConfigSpec) -> Front | None:
+    said = spec.default_config.gateway_topology if spec.default_config else None
+    if said is None:
+        return None
+    details = said.forward_client_cert_details
+    return Front(
+        trusted_proxies=said.num_trusted_proxies,
+        client_certificates="SANITIZE_SET" if details == "UNDEFINED" else details,
+        proxy_protocol=said.proxy_protocol is not None,
     )
 
 

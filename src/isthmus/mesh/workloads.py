@@ -47,7 +47,8 @@ def workload(q: Reader, key: Key) -> Workload | None:
         ports=tuple(sorted(spec.ports.items())),
         service_account=spec.service_account,
         identity=identity(q, key.namespace, spec.service_account),
-        mtls=speaks_mtls(labels, spec.service_account),
+        # a gateway takes mutual TLS where its Gateway says so, which callers are told by a DestinationRule
+        mtls=speaks_mtls(labels, "" if q(proxies.is_gateway, key) else spec.service_account),
         locality=locality_of(spec.locality, dict(labels)),
         weight=spec.weight or 1,
         network=spec.network or dict(labels).get(pods.NETWORK_LABEL, ""),
