@@ -59,7 +59,7 @@ def _spec(obj: Object) -> Iterator[Problem]:
         case ServiceEntrySpec() as spec:
             yield from service_entry.service_entry(spec, namespace, obj.meta.labels)
         case WorkloadEntrySpec() as spec:
-            yield from workload.workload_entry(spec)
+            yield from workload.workload_entry(spec, obj.meta.annotations)
         case WorkloadGroupSpec() as spec:
             yield from workload.workload_group(spec)
         case SidecarSpec() as spec:

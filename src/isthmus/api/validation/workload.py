@@ -1,7 +1,8 @@
 """WorkloadEntry, and WorkloadGroup with its probe -> their problems."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
+from isthmus.api.capture import capture_problems
 from isthmus.api.meta import Problem
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.networking.workload_group import ReadinessProbe, WorkloadGroupSpec
@@ -10,8 +11,9 @@ from isthmus.api.syntax import address, fqdn, istio_label, label_key
 from isthmus.api.validation.unix_socket import PREFIX, unix_socket
 
 
-def workload_entry(spec: WorkloadEntrySpec) -> Iterator[Problem]:
+def workload_entry(spec: WorkloadEntrySpec, annotations: Mapping[str, str]) -> Iterator[Problem]:
     """The problems of a WorkloadEntry by itself."""
+    yield from capture_problems("metadata.annotations", annotations)
     yield from endpoint("spec", spec, names_allowed=True)
 
 
@@ -21,6 +23,7 @@ def workload_group(spec: WorkloadGroupSpec) -> Iterator[Problem]:
         yield from tags("spec.metadata.labels", spec.metadata.labels)
         for key in spec.metadata.annotations:
             yield from wrong("spec.metadata.annotations", key, label_key(key.lower()))
+        yield from capture_problems("spec.metadata.annotations", spec.metadata.annotations)
     template = spec.template
     if template.address:
         yield warning("spec.template.address", "is not used: each workload brings its own", "leave it out")

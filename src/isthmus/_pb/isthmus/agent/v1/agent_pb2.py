@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cisthmus/agent/v1/agent.proto\x12\x10isthmus.agent.v1\"d\n\nHostConfig\x12\x15\n\rinbound_ports\x18\x01 \x03(\r\x12\x18\n\x10\x63\x61pture_prefixes\x18\x02 \x03(\t\x12%\n\x05names\x18\x03 \x03(\x0b\x32\x16.isthmus.agent.v1.Name\"\'\n\x04Name\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"\x1d\n\x0cProveRequest\x12\r\n\x05ports\x18\x01 \x03(\r\";\n\rProveResponse\x12*\n\x05ports\x18\x01 \x03(\x0b\x32\x1b.isthmus.agent.v1.PortProof\"5\n\tPortProof\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse2\x9b\x01\n\x05\x41gent\x12H\n\x05Prove\x12\x1e.isthmus.agent.v1.ProveRequest\x1a\x1f.isthmus.agent.v1.ProveResponse\x12H\n\x05Leave\x12\x1e.isthmus.agent.v1.LeaveRequest\x1a\x1f.isthmus.agent.v1.LeaveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cisthmus/agent/v1/agent.proto\x12\x10isthmus.agent.v1\"\xfc\x01\n\nHostConfig\x12\x15\n\rinbound_ports\x18\x01 \x03(\r\x12\x18\n\x10\x63\x61pture_prefixes\x18\x02 \x03(\t\x12%\n\x05names\x18\x03 \x03(\x0b\x32\x16.isthmus.agent.v1.Name\x12\x1a\n\x12\x65very_inbound_port\x18\x04 \x01(\x08\x12\x1c\n\x14inbound_exempt_ports\x18\x05 \x03(\r\x12\x15\n\rwide_prefixes\x18\x06 \x03(\t\x12\x16\n\x0eoutbound_ports\x18\x07 \x03(\r\x12\x17\n\x0f\x65xempt_prefixes\x18\x08 \x03(\t\x12\x14\n\x0c\x65xempt_ports\x18\t \x03(\r\"\'\n\x04Name\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"\x1d\n\x0cProveRequest\x12\r\n\x05ports\x18\x01 \x03(\r\";\n\rProveResponse\x12*\n\x05ports\x18\x01 \x03(\x0b\x32\x1b.isthmus.agent.v1.PortProof\"H\n\tPortProof\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tplaintext\x18\x04 \x01(\x08\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse2\x9b\x01\n\x05\x41gent\x12H\n\x05Prove\x12\x1e.isthmus.agent.v1.ProveRequest\x1a\x1f.isthmus.agent.v1.ProveResponse\x12H\n\x05Leave\x12\x1e.isthmus.agent.v1.LeaveRequest\x1a\x1f.isthmus.agent.v1.LeaveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'isthmus.agent.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTCONFIG']._serialized_start=50
-  _globals['_HOSTCONFIG']._serialized_end=150
-  _globals['_NAME']._serialized_start=152
-  _globals['_NAME']._serialized_end=191
-  _globals['_PROVEREQUEST']._serialized_start=193
-  _globals['_PROVEREQUEST']._serialized_end=222
-  _globals['_PROVERESPONSE']._serialized_start=224
-  _globals['_PROVERESPONSE']._serialized_end=283
-  _globals['_PORTPROOF']._serialized_start=285
-  _globals['_PORTPROOF']._serialized_end=338
-  _globals['_LEAVEREQUEST']._serialized_start=340
-  _globals['_LEAVEREQUEST']._serialized_end=354
-  _globals['_LEAVERESPONSE']._serialized_start=356
-  _globals['_LEAVERESPONSE']._serialized_end=371
-  _globals['_AGENT']._serialized_start=374
-  _globals['_AGENT']._serialized_end=529
+  _globals['_HOSTCONFIG']._serialized_start=51
+  _globals['_HOSTCONFIG']._serialized_end=303
+  _globals['_NAME']._serialized_start=305
+  _globals['_NAME']._serialized_end=344
+  _globals['_PROVEREQUEST']._serialized_start=346
+  _globals['_PROVEREQUEST']._serialized_end=375
+  _globals['_PROVERESPONSE']._serialized_start=377
+  _globals['_PROVERESPONSE']._serialized_end=436
+  _globals['_PORTPROOF']._serialized_start=438
+  _globals['_PORTPROOF']._serialized_end=510
+  _globals['_LEAVEREQUEST']._serialized_start=512
+  _globals['_LEAVEREQUEST']._serialized_end=526
+  _globals['_LEAVERESPONSE']._serialized_start=528
+  _globals['_LEAVERESPONSE']._serialized_end=543
+  _globals['_AGENT']._serialized_start=546
+  _globals['_AGENT']._serialized_end=701
 # @@protoc_insertion_point(module_scope)
