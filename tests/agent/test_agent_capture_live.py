@@ -1,4 +1,4 @@
-"""Capture on a VM that forwards for others (Docker, k3s): only what is addressed to the VM itself is redirected."""
+"""Capture on a VM that forwards for others (Docker, k3s): only what is for the VM itself is redirected."""
 
 import os
 import subprocess

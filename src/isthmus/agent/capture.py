@@ -11,7 +11,7 @@ older than the table (an ssh session, say) goes on, whichever side speaks next.
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from isthmus.agent import loopback, nft
 from isthmus.agent.changes import LoopbackAddress, NftTable

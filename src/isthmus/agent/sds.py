@@ -64,7 +64,8 @@ def secrets(credentials: Credentials) -> dict[str, tuple[str, bytes]]:
 async def serving(secrets_: Secrets, paths: Paths) -> AsyncIterator[None]:
     """Serves SDS while the block runs."""
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((_handler(secrets_),))
+    files = file_secrets.Files(file_secrets.directories(os.environ))
+    server.add_generic_rpc_handlers((_handler(secrets_, files),))
     paths.sds_socket.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{paths.sds_socket}")
     await server.start()
@@ -77,12 +78,12 @@ async def serving(secrets_: Secrets, paths: Paths) -> AsyncIterator[None]:
         paths.sds_socket.unlink(missing_ok=True)
 
 
-def _handler(secrets_: Secrets) -> "grpc.GenericRpcHandler[Any, Any]":
+def _handler(secrets_: Secrets, files: file_secrets.Files) -> "grpc.GenericRpcHandler[Any, Any]":
     async def delta(requests: AsyncIterator[Any], context: Context) -> None:
-        await _serve(requests, context, secrets_, _Delta())
+        await _serve(requests, context, _Delta(), secrets_=secrets_, files=files)
 
     async def whole(requests: AsyncIterator[Any], context: Context) -> None:
-        await _serve(requests, context, secrets_, _Whole())
+        await _serve(requests, context, _Whole(), secrets_=secrets_, files=files)
 
     return grpc.method_handlers_generic_handler(
         _SERVICE,
@@ -102,7 +103,12 @@ def _handler(secrets_: Secrets) -> "grpc.GenericRpcHandler[Any, Any]":
 
 
 async def _serve(
-    requests: AsyncIterator[Any], context: Context, secrets_: Secrets, stream: "_Delta | _Whole"
+    requests: AsyncIterator[Any],
+    context: Context,
+    stream: "_Delta | _Whole",
+    *,
+    secrets_: Secrets,
+    files: file_secrets.Files,
 ) -> None:
     """Answers one stream: after a request that asks for more, and after a replacement."""
     wake, closed = asyncio.Event(), False
@@ -132,7 +138,7 @@ async def _serve(
         while not closed:
             await wake.wait()
             wake.clear()
-            in_files = await asyncio.to_thread(file_secrets.read, stream.names)
+            in_files = await asyncio.to_thread(files.read, stream.names)
             if (response := stream.respond(secrets(secrets_.credentials) | in_files)) is not None:
                 await context.write(response)
         for task in watching:
