@@ -83,7 +83,7 @@ async def test_events_are_recorded(tmp_path: Path) -> None:
         await store.apply([UpdateStatus(entry.key, programmed("False", "Rejected"))])
         await store.apply([Delete(entry.key)])
         async with asyncio.timeout(5):
-            async for event in store.watch("Event", entry.meta.resource_version):
+            async for _ in store.watch("Event", entry.meta.resource_version):
                 found, _ = await store.list("Event")
                 if len(found) == 3:
                     break

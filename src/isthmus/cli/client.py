@@ -111,6 +111,12 @@ class Client:
         """Makes one object."""
         return self.request("POST", _path(kind, namespace), document)
 
+    def replace(self, kind: Kind, namespace: str, name: str, document: Document) -> Answer:
+        """Puts one object in place of the present one, in the version that the document is written in."""
+        version = str(document.get("apiVersion", "")).rpartition("/")[2]
+        path = _path(kind, namespace, name, version if version in kind.versions else "")
+        return self.request("PUT", path, document, {"fieldValidation": "Strict"})
+
     def delete(self, kind: Kind, namespace: str, name: str) -> Answer:
         """Deletes one object."""
         return self.request("DELETE", _path(kind, namespace, name))
@@ -241,8 +247,9 @@ def _entry(document: Document, section: str, name: str) -> Document:
     raise KeyError(f"{section}: {name}")
 
 
-def _path(kind: Kind, namespace: str, name: str = "") -> str:
-    base = f"/apis/{kind.group}/{kind.versions[0]}" if kind.group else f"/api/{kind.versions[0]}"
+def _path(kind: Kind, namespace: str, name: str = "", version: str = "") -> str:
+    served = version or kind.versions[0]
+    base = f"/apis/{kind.group}/{served}" if kind.group else f"/api/{served}"
     if kind.namespaced and namespace:
         base += f"/namespaces/{quote(namespace, safe='')}"
     base += f"/{kind.plural}"

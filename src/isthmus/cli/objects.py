@@ -45,7 +45,7 @@ def apply(
     from isthmus.cli.client import Refused
     from isthmus.cli.waiting import named
 
-    manifests = _read(files, namespace)
+    manifests = read_files(files, namespace)
     timeout_s = _seconds(timeout)
     client = connect(kubeconfig)
     try:
@@ -55,9 +55,9 @@ def apply(
             dry_run=dry_run or bool(manifests.unreadable),
         )
     except Refused as refused:
-        raise _faulty(manifests, refused.status.get("errors") or (), refused) from None
+        raise faulty(manifests, refused.status.get("errors") or (), refused) from None
     if manifests.unreadable:
-        raise _faulty(manifests, (), None)
+        raise faulty(manifests, (), None)
     for result in results:
         click.echo(f"{named(result['object'])} {result['action']}" + (" (dry run)" if dry_run else ""))
         for text in result["warnings"]:
@@ -80,7 +80,7 @@ def get(
     """Show objects: all of a kind, or one by its name."""
     if name is None and "/" in kinds:
         kinds, name = kinds.split("/", 1)
-    wanted = [_kind(word) for word in kinds.split(",")]
+    wanted = [kind_of(word) for word in kinds.split(",")]
     if name is not None and (everywhere or len(wanted) > 1):
         raise click.UsageError("a name goes with one kind and one namespace")
     client = connect(kubeconfig)
@@ -118,12 +118,12 @@ def delete(
     if files:
         if kind:
             raise click.UsageError("give KIND and NAME, or -f, not both")
-        targets = _named_in(_read(files, namespace))
+        targets = _named_in(read_files(files, namespace))
     elif kind and "/" in kind and not names:
         word, _, one = kind.partition("/")
-        targets = [(_kind(word), namespace, one)]
+        targets = [(kind_of(word), namespace, one)]
     elif kind and names:
-        targets = [(_kind(kind), namespace, one) for one in names]
+        targets = [(kind_of(kind), namespace, one) for one in names]
     else:
         raise click.UsageError("give KIND and NAME, or -f FILE")
     client, missing = connect(kubeconfig), False
@@ -142,7 +142,8 @@ def delete(
         sys.exit(1)
 
 
-def _read(files: Sequence[str], namespace: str) -> "Manifests":
+def read_files(files: Sequence[str], namespace: str) -> "Manifests":
+    """The documents of `-f`; a refusal when there are none."""
     from isthmus.cli.manifests import read_manifests
 
     if not files:
@@ -150,12 +151,12 @@ def _read(files: Sequence[str], namespace: str) -> "Manifests":
     manifests = read_manifests(files, namespace)
     if not manifests.documents:
         if manifests.unreadable:
-            raise _faulty(manifests, (), None)
+            raise faulty(manifests, (), None)
         raise click.ClickException(f"{', '.join(files)}: no objects in it")
     return manifests
 
 
-def _faulty(
+def faulty(
     manifests: "Manifests", errors: Sequence[dict[str, Any]], refused: Exception | None
 ) -> click.ClickException:
     """Every mistake with its place; what cannot be placed as the server said it."""
@@ -192,7 +193,8 @@ def _seconds(text: str) -> float:
         raise click.BadParameter(str(error), param_hint="--timeout") from error
 
 
-def _kind(word: str) -> "Kind":
+def kind_of(word: str) -> "Kind":
+    """The kind that a person means; a refusal with a hint when there is none."""
     from isthmus.api.fields import nearest
     from isthmus.api.kinds import KINDS, kind_by_word
 

@@ -84,7 +84,8 @@ def definitions(kind: Kind) -> list[dict[str, Any]]:
         }
         for column in columns(kind)
     ]
-    return [_NAME, *rest]
+    # an event's name says nothing: it shows with -o wide
+    return [_NAME | {"priority": int(kind.kind == "Event")}, *rest]
 
 
 def columns(kind: Kind) -> tuple[Column, ...]:
