@@ -242,7 +242,8 @@ def test_requests_reach_the_vm_over_mutual_tls(world: World) -> None:
     forged = world.call("http://shop.example.com/", "-H", "x-forwarded-for: 1.2.3.4")
     assert forged == f"web saw 1.2.3.4,{world.client.address} http"
     assert "404" in world.call("http://other.example.com/", "-o", "/dev/null", "-w", "%{http_code}")
-    world.until(lambda: "listening    on 80, 443, 7000" in world.agent.output(), "the ports in its story")
+    story = world.lab.directory / "edge-gateway.log"
+    world.until(lambda: "listening    on 80, 443, 7000" in story.read_text(), "the ports in its story")
 
 
 def test_plaintext_is_sent_to_https_where_a_server_says_so(world: World) -> None:
@@ -318,6 +319,19 @@ def test_a_gateway_holds_no_secret_but_those_that_its_gateways_name(world: World
     names = {each["name"] for each in dump["configs"]}
     assert {"default", "ROOTCA", "kubernetes://shop", "kubernetes://partners"} <= names
     assert "kubernetes://unnamed" not in names
+
+
+def test_it_serves_while_its_agent_is_gone_and_the_agent_finds_it_again(world: World) -> None:
+    gateway = VM(world.edge, world.agent)
+    before = gateway.envoy_pid()
+    gateway.kill_agent()
+    assert world.call("http://shop.example.com/").startswith("web saw")
+    gateway.start_agent()
+    gateway.agent.wait_for_line("", timeout_s=15)
+    world.until(lambda: "listening on 80" in gateway.agent.output(), "the agent's story")
+    world.agent = gateway.agent
+    assert gateway.envoy_pid() == before
+    assert world.call("http://shop.example.com/").startswith("web saw")
 
 
 def test_a_token_for_other_hosts_makes_no_gateway(world: World) -> None:
