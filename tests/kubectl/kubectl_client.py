@@ -33,7 +33,7 @@ class Kubectl:
 
     def __call__(self, *args: str, stdin: str | None = None, namespace: str = "bookinfo") -> Done:
         """Runs one command to its end."""
-        command = [self.binary, "-n", namespace, *args]
+        command = [str(self.binary), "-n", namespace, *args]
         done = subprocess.run(
             command,
             input=stdin,

@@ -155,7 +155,7 @@ async def test_changes_too_old_to_be_watched_are_listed(tmp_path: Path) -> None:
         missed = Feed(made.store, engine := Engine())
         await missed.start()
         await made.write(Delete(DB), Update(workload("10.0.0.2")))
-        made.store._log._known_since = made.store.revision  # what a long pause does
+        made.store._log._shelf(None).known_since = made.store.revision  # what a long pause does
         async with asyncio.TaskGroup() as tasks:
             feeding = tasks.create_task(missed.run())
             async with asyncio.timeout(5):

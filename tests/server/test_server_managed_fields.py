@@ -236,7 +236,8 @@ def test_many_updaters_become_one() -> None:
 
 def test_paths_for_people() -> None:
     assert spelled(("f:metadata", "f:finalizers", 'v:"x/y"')) == '.metadata.finalizers[="x/y"]'
-    for wrong in ({"x:y": {}}, {"f:a": 1}, {"k:{": {}}):
+    mistakes: tuple[dict[str, object], ...] = ({"x:y": {}}, {"f:a": 1}, {"k:{": {}})
+    for wrong in mistakes:
         with pytest.raises(ValueError, match=r"."):
             from_fields_v1(wrong)
     with pytest.raises(ValueError, match="neither Apply nor Update"):

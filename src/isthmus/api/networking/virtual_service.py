@@ -79,7 +79,7 @@ class HTTPMatchRequest(Model):
     """Upper and lower case of the path are the same (exact and prefix only)."""
     port: UInt32 | None = None
     """The port of the host that the request is addressed to."""
-    source_labels: Annotated[Mapping[str, str], Field(default_factory=dict)]
+    source_labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the calling workload; not for gateways."""
     gateways: tuple[str, ...] = ()
     """Gateways (or `mesh`) for which the condition is about; those of the VirtualService when left out."""
@@ -246,7 +246,7 @@ class L4MatchAttributes(Model):
     """The port of the host that the connection is addressed to."""
     source_subnet: str = ""
     """Never had an effect."""
-    source_labels: Annotated[Mapping[str, str], Field(default_factory=dict)]
+    source_labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the calling workload; not for gateways."""
     gateways: tuple[str, ...] = ()
     """Gateways (or `mesh`) that the condition is about; those of the VirtualService when left out."""

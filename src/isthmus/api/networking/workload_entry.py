@@ -17,9 +17,9 @@ class WorkloadEntrySpec(Model):
 
     address: Annotated[str, Field(max_length=256)] = ""
     """IP address of the workload, or a DNS name where the service's resolution is DNS."""
-    ports: Annotated[Mapping[str, PortNumber], Field(max_length=128, default_factory=dict)]
+    ports: Annotated[Mapping[str, PortNumber], Field(max_length=128)] = Field(default_factory=dict)
     """Ports of the workload by name; a service port of the same name goes to this number."""
-    labels: Annotated[Mapping[str, str], Field(max_length=256, default_factory=dict)]
+    labels: Annotated[Mapping[str, str], Field(max_length=256)] = Field(default_factory=dict)
     """Labels of the workload, which selectors look at."""
     network: Annotated[str, Field(max_length=2048), Later("all workloads count as one network")] = ""
     """Network of the workload; workloads of one network reach each other directly."""

@@ -18,9 +18,9 @@ Int32Positive = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class WorkloadGroupMetadata(Model):
     """Metadata that every WorkloadEntry of the group gets."""
 
-    labels: Annotated[Mapping[str, str], Field(max_length=256, default_factory=dict)]
+    labels: Annotated[Mapping[str, str], Field(max_length=256)] = Field(default_factory=dict)
     """Labels of the WorkloadEntry objects."""
-    annotations: Annotated[Mapping[str, str], Field(max_length=256, default_factory=dict)]
+    annotations: Annotated[Mapping[str, str], Field(max_length=256)] = Field(default_factory=dict)
     """Annotations of the WorkloadEntry objects."""
 
 
