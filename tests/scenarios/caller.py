@@ -1,6 +1,6 @@
 """Calls as JSON lines in, how they went as JSON lines out: what a lab host runs to be a scenario's caller.
 
-    {"url": "http://vm.vm:8080/a", "count": 20, …} ─▶ [{"status": 200, "reached": "vm/v1", "seconds": 0.004, …}, …]
+    {"url": "http://vm.vm:8080/a", "count": 20, …} ─▶ [{"status": 200, "reached": "vm/v1", …}, …]
 
 Run as `python caller.py` on the host. A failure is an answer, too: {"error": "ConnectionResetError: …"}.
 """
@@ -106,7 +106,7 @@ def _grpc(call: Call, count: int) -> Iterator[Answer]:
     options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
     if "authority" in call:
         options.append(("grpc.default_authority", call["authority"]))
-    metadata = [(name.lower(), str(value)) for name, value in call.get("headers", {}).items()]
+    metadata = tuple((str(name).lower(), str(value)) for name, value in call.get("headers", {}).items())
     request = json.dumps(call.get("body", {})).encode()
     with grpc.insecure_channel(call["grpc"], options) as channel:
 
@@ -114,9 +114,13 @@ def _grpc(call: Call, count: int) -> Iterator[Answer]:
             deadline = float(call.get("timeout", TIMEOUT_S))
             try:
                 if method.endswith("/Stream"):
-                    several = list(channel.unary_stream(method)(request, timeout=deadline, metadata=metadata))
+                    several = list(
+                        channel.unary_stream(method, None, None)(request, timeout=deadline, metadata=metadata)
+                    )
                     return {"status": "OK", "messages": len(several), **_echoed(several[-1].decode())}
-                made = channel.unary_unary(method).with_call(request, timeout=deadline, metadata=metadata)
+                made = channel.unary_unary(method, None, None).with_call(
+                    request, timeout=deadline, metadata=metadata
+                )
             except grpc.RpcError as error:
                 return {"status": error.code().name, "body": error.details() or ""}
             told = {str(name): str(value) for name, value in made[1].initial_metadata() or ()}
@@ -160,7 +164,8 @@ def _websocket(call: Call, count: int) -> Iterator[Answer]:
             key = base64.b64encode(os.urandom(16)).decode()
             sock.sendall(
                 f"GET {place.path or '/'} HTTP/1.1\r\nhost: {place.netloc}\r\nupgrade: websocket\r\n"
-                f"connection: Upgrade\r\nsec-websocket-key: {key}\r\nsec-websocket-version: 13\r\n{more}\r\n".encode()
+                f"connection: Upgrade\r\nsec-websocket-key: {key}\r\n"
+                f"sec-websocket-version: 13\r\n{more}\r\n".encode()
             )
             stream = sock.makefile("rb")
             status = int(stream.readline().split()[1])

@@ -80,7 +80,7 @@ class World:
         return {name: host.record.addresses for name, host in self.lab.hosts.items()}
 
     def apply(self, documents: Sequence[Document]) -> list[Verdict]:
-        """Applies objects and waits until every proxy has taken or refused them; Refused when not admitted."""
+        """Applies objects and waits until every proxy has answered; Refused when they are not admitted."""
         verdicts: list[Verdict] = []
         applied = [
             result["object"] for result in self.client.apply([dict(document) for document in documents])

@@ -1,4 +1,4 @@
-"""A lab host becomes what scenarios call: HTTP with WebSocket, gRPC, TCP and TLS servers that tell who they are.
+"""A lab host becomes what scenarios call: HTTP, WebSocket, gRPC, TCP and TLS servers that tell who they are.
 
 Run as `python servers.py NAME VERSION [CERTIFICATE]` on the host; prints `listening`.
 
