@@ -11,7 +11,7 @@ import json
 import platform
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -69,21 +69,21 @@ class Enrolled:
         return f"certificate until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def knock(token: Token) -> Knocked:
-    """Connects to the first of the token's addresses that answers with the pinned key; sends nothing.
+def knock(addresses: Sequence[str], pin: bytes) -> Knocked:
+    """Connects to the first of the addresses that answers with the pinned key; sends nothing.
 
     Each address gets a head start over the next (RFC 8305): the order is the operator's preference, and it
     decides by which family of addresses the mesh knows this VM.
     """
     failures: dict[str, Exception] = {}
     tries: dict[Future[ssl.SSLSocket], str] = {}
-    untried = list(token.addresses)
+    untried = list(addresses)
     pool = ThreadPoolExecutor(len(untried))
     try:
         while untried or len(failures) < len(tries):
             if untried:
                 address = untried.pop(0)
-                tries[pool.submit(_connect, address, token.pin)] = address
+                tries[pool.submit(_connect, address, pin)] = address
             open_ = [attempt for attempt, address in tries.items() if address not in failures]
             done, _ = wait(open_, _HEAD_START_S if untried else None, FIRST_COMPLETED)
             for attempt in done:
@@ -93,7 +93,7 @@ def knock(token: Token) -> Knocked:
                     failures[tries[attempt]] = error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    told = "; ".join(f"{address}: {failures[address]}" for address in token.addresses)
+    told = "; ".join(f"{address}: {failures[address]}" for address in addresses)
     if any(isinstance(error, WrongKey) for error in failures.values()):
         raise StepFailed(
             "preflight",
@@ -112,7 +112,7 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
     """Shows the secret and the signing request, and checks what comes back."""
     from isthmus.agent.renewal import check
 
-    key = _private_key(key_pem)
+    key = private_key(key_pem)
     request = {
         "token": token.id,
         "secret": token.secret.hex(),
@@ -121,7 +121,7 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
         "hostname": platform.node(),
         "time": rfc3339(),
     }
-    answer = _post(knocked, request)
+    answer = exchange(knocked, PATH, request)
     try:
         bootstrap = answer["bootstrap"]
         bootstrap = json.loads(bootstrap) if isinstance(bootstrap, str) else bootstrap
@@ -134,6 +134,8 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
             doors=tuple(answer["ads"]),
             token_id=token.id,
             gateway=str(bootstrap["node"]["id"]).startswith("router~"),
+            api=token.addresses,
+            pin=token.pin.hex(),
         )
         check(credentials, membership.spiffe_id, keys.pin(key.public_key()))
     except (KeyError, TypeError, ValueError) as error:
@@ -192,13 +194,17 @@ def _connect(address: str, pin: bytes) -> ssl.SSLSocket:
     return connection
 
 
-def _post(knocked: Knocked, request: Mapping[str, Any]) -> dict[str, Any]:
+def exchange(knocked: Knocked, path: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The answer to one request (None: a GET), after which the connection is closed."""
     knocked.connection.settimeout(_ANSWER_S)
     host, port = split_address(knocked.address)
     connection = http.client.HTTPConnection(host, port)
     connection.sock = knocked.connection
     try:
-        connection.request("POST", PATH, json.dumps(request), {"content-type": "application/json"})
+        if request is None:
+            connection.request("GET", path)
+        else:
+            connection.request("POST", path, json.dumps(request), {"content-type": "application/json"})
         response = connection.getresponse()
         body = response.read(_MOST_BYTES)
     except (OSError, http.client.HTTPException) as error:
@@ -216,7 +222,8 @@ def _post(knocked: Knocked, request: Mapping[str, Any]) -> dict[str, Any]:
     return dict(document)
 
 
-def _private_key(pem: bytes) -> keys.PrivateKey:
+def private_key(pem: bytes) -> keys.PrivateKey:
+    """The key that this VM keeps as PEM."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     key = load_pem_private_key(pem, password=None)

@@ -119,7 +119,7 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
     try:
         # what the later steps need takes its time to load: meanwhile the network answers
         pool.submit(import_module, "isthmus.agent.run")
-        door = pool.submit(enrol.knock, token)
+        door = pool.submit(enrol.knock, token.addresses, token.pin)
         try:
             found = preflight.check(paths, gateway=wish.gateway)
             knocked = door.result()
@@ -162,7 +162,7 @@ def _ask(token: jointoken.Token, knocked: "Knocked", key: bytes, own: str) -> "E
             if attempt == _ATTEMPTS - 1:
                 hint = "try again; if the token then counts as used, create a new one"
                 raise StepFailed("enrol", str(error), hint) from None
-            knocked = enrol.knock(token)
+            knocked = enrol.knock(token.addresses, token.pin)
     raise AssertionError("unreachable")
 
 

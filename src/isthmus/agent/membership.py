@@ -24,6 +24,10 @@ class Membership:
     token_id: str
     gateway: bool = False
     """Whether this host is a gateway: its Envoy listens itself, and nothing is captured."""
+    api: tuple[str, ...] = ()
+    """Where the control plane's API door answers, as host:port; empty when an older agent joined."""
+    pin: str = ""
+    """SHA-256 of that door's public key, in hex."""
     host_version: str = ""
     host_config: bytes = b""
     """The last good isthmus.agent.v1.HostConfig: a VM comes back with it while the control plane is away."""
@@ -36,6 +40,7 @@ class Membership:
         except FileNotFoundError:
             return None
         document["doors"] = tuple(document["doors"])
+        document["api"] = tuple(document.get("api", ()))
         document["host_config"] = base64.b64decode(document["host_config"])
         return cls(**document)
 

@@ -1,4 +1,4 @@
-"""A living certificate -> the next one, at about half its life, with a fresh key each time."""
+"""A certificate -> the next one, at about half its life, with a fresh key each time; late if need be."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from isthmus.agent import door
+from isthmus.agent import door, enrol, late
 from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.paths import Paths
 from isthmus.agent.sds import Secrets
@@ -59,6 +59,12 @@ async def keep_fresh(membership: Membership, secrets: Secrets, paths: Paths) -> 
 
 async def renewed(membership: Membership, credentials: Credentials) -> Credentials:
     """New credentials, checked; ValueError when the control plane's answer does not fit what was asked."""
+    if leaf(credentials.chain).not_valid_after_utc <= datetime.now(UTC):
+        # the mTLS door does not open for it any more
+        fresh = await asyncio.to_thread(late.renewed_late, membership, credentials)
+        held = enrol.private_key(fresh.key).public_key()
+        check(fresh, membership.spiffe_id, keys.pin(held))
+        return fresh
     key = keys.new_key()
     chain, roots = await door.certify(membership.doors, credentials, keys.request_pem(key), 10)
     fresh = Credentials(keys.key_pem(key), chain.encode(), roots.encode())

@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
 TTL_ANNOTATION = "isthmus.dev/certificate-ttl"
+ENROLLED_ANNOTATION = "isthmus.dev/enrolled-at"
+"""When the VM that an entry stands for enrolled: certificates from before are another VM's."""
 DEFAULT_TTL = timedelta(hours=24)
 MIN_TTL = timedelta(seconds=10)
 MAX_SKEW = timedelta(minutes=5)
@@ -130,7 +132,7 @@ class Registrar:
         spec = token.spec
         assert isinstance(spec, JoinTokenSpec)
         hint = _NEW_TOKEN.format(f"{token.key.namespace}/{spec.group}")
-        expires = _moment(spec.expires_at)
+        expires = moment(spec.expires_at)
         if expires is None or now >= expires:
             raise Refused(403, f"the join token expired at {spec.expires_at or 'an unknown time'}", hint)
         skew = application.time - now
@@ -152,7 +154,7 @@ class Registrar:
             raise Refused(
                 409, f"the WorkloadGroup {where} of the join token does not exist", "apply it first"
             )
-        entry = entry_from_group(group, address)
+        entry = _enrolled_at(entry_from_group(group, address), use.at)
         place = _place(entry)
         claimants = self._claims.setdefault(place, [])
         claimants.append(group.key)
@@ -287,7 +289,7 @@ class _Use:
             if not status.get("usedBy"):
                 used: Mapping[str, str] = {
                     "usedBy": self.pin,
-                    "usedAt": self.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                    "usedAt": _written(self.at),
                     "workload": entry.key.name,
                 }
                 return replace(token, status={**status, **used})
@@ -298,6 +300,15 @@ class _Use:
             return token
 
         return change
+
+
+def _enrolled_at(entry: Object, at: datetime) -> Object:
+    annotations = {**entry.meta.annotations, ENROLLED_ANNOTATION: _written(at)}
+    return replace(entry, meta=replace(entry.meta, annotations=annotations))
+
+
+def _written(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _unchanged(seen: Object) -> Callable[[Object | None], Object | None]:
@@ -344,12 +355,13 @@ def _place(entry: Object) -> tuple[str, str]:
         return spec.network, spec.address
 
 
-def _moment(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
+    """The moment that a field of an object states; None when it states none."""
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _span(span: timedelta) -> str:

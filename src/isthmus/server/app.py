@@ -34,6 +34,7 @@ from isthmus.envoy.soundness import sound
 from isthmus.identity import jointoken
 from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
+from isthmus.identity.late import LateRegistrar
 from isthmus.identity.serving import ServingIdentity
 from isthmus.mesh import networks
 from isthmus.mesh.analyse import problems, problems_of
@@ -49,6 +50,7 @@ from isthmus.server.backups import backup_routes
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
+from isthmus.server.late_renewal import late_renewal_routes
 from isthmus.server.people_tls import for_people
 from isthmus.server.probe import probe_listener
 from isthmus.server.recorder import Recorder
@@ -184,6 +186,9 @@ async def _run(
             bootstrap=envoy_start,
             ads_addresses=lambda: [f"[{n}]:{ads_port}" if ":" in n else f"{n}:{ads_port}" for n in advertise],
             now=_now,
+        ),
+        *late_renewal_routes(
+            LateRegistrar(store, authority, _now, time.monotonic), roots=lambda: authority.roots, now=_now
         ),
         # last: it answers every other path, with a 404 in Kubernetes' words
         *kube_api(

@@ -48,7 +48,7 @@ class RateLimit:
 
     def wait_s(self, host: str, now: float) -> float:
         """Takes one attempt of the client, at `now` seconds; how long to wait when there is none left."""
-        client = _network(host)
+        client = client_network(host)
         left, seen = self._buckets.pop(client, (self.burst, now))
         left = min(self.burst, left + (now - seen) * self.per_second)
         wait = max(0.0, (1 - left) / self.per_second)
@@ -75,15 +75,15 @@ def enrolment_routes(
             wait = attempts.wait_s(request.client.host if request.client else "", time.monotonic())
             if wait:
                 raise Refused(429, "too many enrolments from this address", f"try again in {wait:.0f} s")
-            enrolled = await registrar.enrol(application(await _body(request)))
+            enrolled = await registrar.enrol(application(await body(request)))
         except Refused as refused:
             _log.info("enrolment refused status=%d: %s", refused.status, refused.error)
-            return _answer({"error": refused.error, "hint": refused.hint}, refused.status, now())
+            return answer({"error": refused.error, "hint": refused.hint}, refused.status, now())
         except StoreUnavailable:
             _log.exception("enrolment failed")
             error = {"error": "the control plane cannot store anything now", "hint": "try again; see its log"}
-            return _answer(error, 503, now())
-        return _answer(
+            return answer(error, 503, now())
+        return answer(
             {
                 "workload": enrolled.entry.key.name,
                 "namespace": enrolled.entry.key.namespace,
@@ -101,10 +101,10 @@ def enrolment_routes(
     return [Route(PATH, enrol, methods=["POST"])]
 
 
-def application(body: bytes) -> Application:
+def application(content: bytes) -> Application:
     """What the body asks for; Refused unless it is exactly of the described form."""
     try:
-        document = json.loads(body)
+        document = json.loads(content)
     except (ValueError, RecursionError):
         raise Refused(400, "the request is not JSON") from None
     if not isinstance(document, dict):
@@ -147,32 +147,35 @@ def _time(text: str) -> datetime:
     return moment
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
+async def body(request: Request) -> bytes:
+    """The request's body; Refused when it is too large, or too long on its way."""
+    received = bytearray()
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY:
+                received += chunk
+                if len(received) > MAX_BODY:
                     raise Refused(413, f"the request has more than {MAX_BODY} bytes")
     except TimeoutError:
         raise Refused(408, f"the request did not arrive within {_BODY_TIMEOUT_S:.0f} s") from None
     except ClientDisconnect:
         raise Refused(400, "the client went away") from None
-    return bytes(body)
+    return bytes(received)
 
 
-def _answer(document: Mapping[str, Any], status: int, now: datetime) -> Response:
+def answer(document: Mapping[str, Any], status: int, now: datetime) -> Response:
+    """A JSON answer that nobody keeps, with the server's time."""
     content = {**document, "server_time": rfc3339(now.timestamp())}
     return JSONResponse(content, status, headers={"cache-control": "no-store"})
 
 
-def _network(host: str) -> str:
+def client_network(host: str) -> str:
     """Who is counted as one client: an IPv4 address, or the /64 that one IPv6 subscriber has."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
-    if address.version == 4:
-        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if mapped or address.version == 4:
+        return str(mapped or address)  # a socket of both families shows IPv4 as ::ffff:a.b.c.d
     return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
