@@ -134,6 +134,9 @@ class Front:
     proxy_protocol: bool = False
 
 
+PLACES_COUNT = LocalityLoadBalancerSetting(enabled=True)
+
+
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
     """Settings that every proxy shares; the input `("mesh",)`."""
@@ -149,7 +152,7 @@ class MeshSettings:
     detection_timeout_s: float = 0.1
     """How long first bytes are waited for where they tell the protocol."""
     auto_mtls: bool = True
-    locality: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
+    locality: LocalityLoadBalancerSetting | None = PLACES_COUNT
     """Places count wherever outliers are watched, unless somebody says otherwise."""
     h2_upgrade: bool = False
     access_log_file: str = ""
