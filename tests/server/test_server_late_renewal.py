@@ -157,7 +157,6 @@ class Door:
         self.socket = socket.create_server(("127.0.0.1", 0))
 
     async def __aenter__(self) -> str:
-        self.server.config.load()
         self.server.lifespan = self.server.config.lifespan_class(self.server.config)
         await self.server.startup([self.socket])
         return f"127.0.0.1:{self.socket.getsockname()[1]}"

@@ -1,10 +1,10 @@
 """A certificate that has ended, and a proof that its key is still held -> the next certificate.
 
-    nonce ─▶ VM signs (nonce, new key) with the old key ─▶ ours? named? ended not too long ago? stands? ─▶ signed
+    nonce ─▶ VM signs (nonce, new key) with the old key ─▶ ours? not too old? still registered? ─▶ signed
 
-The mTLS door refuses certificates that have ended, so a VM that was away for longer than its certificate lived
-proves here, by hand, what the handshake would have proven. Nothing is granted that the same VM would not have
-been granted at the mTLS door the moment before its certificate ended.
+The mTLS door refuses certificates that have ended, so a VM that was away for longer than its certificate
+lived proves here, by hand, what the handshake would have proven. Nothing is granted that the same VM would
+not have been granted at the mTLS door the moment before its certificate ended.
 """
 
 import logging
