@@ -1,0 +1,265 @@
+"""Changes of configuration break nothing that is under way: long connections stay, no request fails."""
+
+import json
+import os
+import random
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from isthmus.api.kinds import KINDS
+from isthmus.cli.client import Client, Document
+from isthmus.cli.waiting import Verdict, wait
+from isthmus.demo import mariadb
+from isthmus.demo.load import Load
+from isthmus.demo.vm import VM, join
+from isthmus.lab import control, namespaces
+from isthmus.lab.control import ControlPlane
+from isthmus.lab.host import Host, Process
+from isthmus.lab.lab import Lab
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        bool(namespaces.preflight(root=os.geteuid() == 0) or mariadb.lacking()),
+        reason="this machine can run no lab, or has no MariaDB",
+    ),
+]
+
+CHANGES = 500
+URL = "http://shop.shop:9080/reviews/0"
+GROUP = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: NAME, namespace: shop}
+spec:
+  metadata: {labels: {app: APP, version: VERSION}}
+  template: {serviceAccount: shop}
+---
+"""
+WORLD = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: shop, namespace: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shop, namespace: shop}
+spec:
+  selector: {app: shop}
+  ports: [{name: http, port: 9080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: database, namespace: shop}
+spec:
+  selector: {app: shop, version: v1}
+  ports: [{name: tcp-mysql, port: 3306}]
+---
+""" + "".join(
+    GROUP.replace("NAME", name).replace("APP", app).replace("VERSION", version)
+    for name, app, version in (("vm", "shop", "v1"), ("web", "shop", "v2"), ("client", "client", "v1"))
+)
+# One connection for as long as the program runs; the server numbers its connections.
+QUERIES = """
+    import json, signal, time, pymysql
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    said = {"ids": [], "queries": 0, "error": ""}
+    try:
+        connection = pymysql.connect(
+            host="database.shop", user="ratings", password="password", ssl_disabled=True, read_timeout=10
+        )
+        print("connected", flush=True)
+        with connection.cursor() as cursor:
+            while not ended:
+                cursor.execute("SELECT CONNECTION_ID()")
+                (number,) = cursor.fetchone()
+                said["ids"] = sorted({*said["ids"], number})
+                said["queries"] += 1
+                time.sleep(0.01)
+    except Exception as error:
+        said["error"] = repr(error)
+    print("ended", json.dumps(said), flush=True)
+"""
+
+
+@dataclass
+class Shop:
+    """A VM with a database and a web server, a second web server, and a caller."""
+
+    lab: Lab
+    plane: ControlPlane
+    client: Client
+    vms: dict[str, VM]
+
+    @property
+    def caller(self) -> Host:
+        return self.vms["client"].host
+
+    def apply(self, *documents: Document) -> list[Document]:
+        """Applies without waiting."""
+        return [result["object"] for result in self.client.apply(documents)]
+
+    def await_programmed(self, applied: Sequence[Document]) -> None:
+        verdicts: list[Verdict] = []
+        good = wait(self.client, applied, 30, verdicts.append)
+        assert good, [verdict for verdict in verdicts if verdict.state != "programmed"]
+
+    def delete(self, kind: str, name: str) -> None:
+        self.client.delete(KINDS[kind], "shop", name)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISTHMUS_LAB_DIR", str(tmp_path_factory.mktemp("labs")))
+        with Lab.start("steady") as lab:
+            plane = control.start(lab)
+            plane.apply(WORLD, wait=False)
+            hosts = {name: lab.host(name) for name in ("vm", "web", "client")}
+            mariadb.install(hosts["vm"])
+            for name in ("vm", "web"):
+                web = hosts[name].spawn(
+                    hosts[name].python("isthmus.demo.bookinfo.reviews", "9080"), log=f"{name}.log"
+                )
+                web.wait_for_line("listening", timeout_s=15)
+            vms = {name: join(plane, host, f"shop/{name}") for name, host in hosts.items()}
+            path = lab.directory / "kubeconfig"
+            path.write_text(plane.host.read(control.KUBECONFIG))
+            made = Client.from_kubeconfig(path)
+            reached = replace(made, host="localhost", port=lab.forward(control.HOST, made.port))
+            yield Shop(lab, plane, reached, vms)
+
+
+def obj(kind: str, name: str, **spec: object) -> Document:
+    metadata = {"name": name, "namespace": "shop"}
+    return {"apiVersion": KINDS[kind].api_versions[0], "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def unrelated(chance: random.Random) -> Document:
+    """A change that has nothing to do with the database or the shop."""
+    number = chance.randrange(20)
+    host, port = f"other-{number}.test", chance.choice((80, 443, 3306, 5432, 9080))
+    match chance.choice(("entry", "rule", "policy", "sidecar", "service", "machine", "mtls")):
+        case "entry":
+            protocol = {80: "HTTP", 443: "TLS", 9080: "GRPC"}.get(port, "TCP")
+            ports = [{"number": port, "name": f"p{port}", "protocol": protocol}]
+            endpoints = [{"address": f"192.0.2.{chance.randrange(1, 200)}"}]
+            return obj(
+                "ServiceEntry",
+                f"e{number}",
+                hosts=[host],
+                ports=ports,
+                resolution="STATIC",
+                location="MESH_EXTERNAL",
+                endpoints=endpoints,
+            )
+        case "rule":
+            route = [{"destination": {"host": host}}]
+            http = [{"timeout": f"{chance.randrange(1, 9)}s", "route": route}]
+            return obj("VirtualService", f"v{number}", hosts=[host], http=http)
+        case "policy":
+            pool = {"http": {"http1MaxPendingRequests": chance.randrange(1, 99)}}
+            return obj("DestinationRule", f"d{number}", host=host, trafficPolicy={"connectionPool": pool})
+        case "sidecar":
+            selector = {"labels": {"app": f"other-{number}"}}
+            return obj("Sidecar", f"s{number}", workloadSelector=selector, egress=[{"hosts": ["./*"]}])
+        case "service":
+            ports = [{"name": "tcp", "port": port + chance.randrange(9)}]
+            return obj("Service", f"svc{number}", selector={"app": f"other-{number}"}, ports=ports)
+        case "machine":
+            address, labels = f"198.51.100.{number + 1}", {"app": f"other-{chance.randrange(20)}"}
+            return obj("WorkloadEntry", f"w{number}", address=address, labels=labels)
+        case _:
+            selector = {"matchLabels": {"app": f"other-{number}"}}
+            mode = {"mode": chance.choice(("STRICT", "PERMISSIVE"))}
+            return obj("PeerAuthentication", f"p{number}", selector=selector, mtls=mode)
+
+
+def test_a_mysql_connection_survives_unrelated_changes(shop: Shop) -> None:
+    chance = random.Random(4)
+    queries = shop.caller.spawn([sys.executable, "-c", textwrap.dedent(QUERIES)], log="queries.log")
+    queries.wait_for_line("connected", timeout_s=15)
+    standing: dict[tuple[str, str], Document] = {}
+    for _ in range(CHANGES):
+        if len(standing) > 10 and chance.random() < 0.25:
+            key = chance.choice(sorted(standing))
+            shop.delete(*key)
+            del standing[key]
+            continue
+        (applied,) = shop.apply(unrelated(chance))
+        standing[applied["kind"], applied["metadata"]["name"]] = applied
+    shop.await_programmed(list(standing.values()))
+    queries.signal(signal.SIGTERM)
+    said = json.loads(queries.wait_for_line("ended", timeout_s=15).removeprefix("ended "))
+    for key in standing:
+        shop.delete(*key)
+    assert said["error"] == ""
+    assert len(said["ids"]) == 1, f"the connection was made anew: {said}"
+    assert said["queries"] > 100
+
+
+def test_no_request_fails_while_routes_subsets_and_endpoints_change(shop: Shop) -> None:
+    kept, fresh = _load(shop, "kept"), _load(shop, "fresh", "--fresh", "--pause-ms", "2")
+    until = time.monotonic() + 15
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        _change(shop, number)
+    loads = [_result(process) for process in (kept, fresh)]
+    for kind, name in (("VirtualService", "shop"), ("DestinationRule", "shop")):
+        shop.delete(kind, name)
+    for load in loads:
+        assert load.failed == 0, f"{load.failed} of {load.requests} in {number} changes: {load.failures}"
+        assert load.requests > 200
+        assert len(load.answers) == 2, f"both servers should have answered: {load.answers}"
+    assert number >= 10
+
+
+def _change(shop: Shop, number: int) -> None:
+    """A new name for each subset, routes to them, and every third time an endpoint that goes again."""
+    old, new = ("v1", "v2") if number % 2 else ("v2", "v1")
+    subsets = [{"name": f"{version}-{number}", "labels": {"version": version}} for version in (old, new)]
+    route = [
+        {"destination": {"host": "shop", "subset": f"{old}-{number}"}, "weight": 30},
+        {"destination": {"host": "shop", "subset": f"{new}-{number}"}, "weight": 70},
+    ]
+    documents = [
+        obj("DestinationRule", "shop", host="shop", subsets=subsets),
+        obj("VirtualService", "shop", hosts=["shop"], http=[{"route": route}]),
+    ]
+    if number % 3 == 1:
+        labels = {"app": "shop", "version": "v2", "security.istio.io/tlsMode": "istio"}
+        again = {
+            "address": shop.vms["web"].host.record.addresses[1],
+            "labels": labels,
+            "serviceAccount": "shop",
+        }
+        documents.append(obj("WorkloadEntry", "again", **again))
+    shop.await_programmed(shop.apply(*documents))
+    if number % 3 == 2:
+        shop.client.delete(KINDS["WorkloadEntry"], "shop", "again")
+
+
+def _load(shop: Shop, name: str, *options: str) -> Process:
+    process = shop.caller.spawn(
+        shop.caller.python("isthmus.demo.load", URL, "--pause-ms", "1", *options), log=f"{name}.log"
+    )
+    process.wait_for_line("loading", timeout_s=15)
+    return process
+
+
+def _result(process: Process) -> Load:
+    process.signal(signal.SIGTERM)
+    return Load(**json.loads(process.wait_for_line("{", timeout_s=30)))
