@@ -47,6 +47,7 @@ from isthmus.server.admission import Foresee
 from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addresses, register, resolved
 from isthmus.server.agent_api import agent_rpc_handlers
 from isthmus.server.backups import backup_routes
+from isthmus.server.connections import ApiServer, as_many_files_as_allowed
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
@@ -95,6 +96,7 @@ def run(options: Options) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    as_many_files_as_allowed()
     options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _owned(options.state_dir):
         uvloop.run(_serve(options, started=time.monotonic()))
@@ -283,23 +285,7 @@ def _door_credentials(
     return shown[1], fetch
 
 
-class _Api(uvicorn.Server):
-    """uvicorn, whose owner takes the signals and wants to know when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _api_server(app: Starlette, identity: ServingIdentity, users: Users) -> _Api:
+def _api_server(app: Starlette, identity: ServingIdentity, users: Users) -> ApiServer:
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -310,7 +296,7 @@ def _api_server(app: Starlette, identity: ServingIdentity, users: Users) -> _Api
     )
     config.load()
     for_people(config, identity.server_context(alpn=["http/1.1"], clients=False), users)
-    return _Api(config)
+    return ApiServer(config)
 
 
 def _foreseeing(feed: Feed) -> Foresee:

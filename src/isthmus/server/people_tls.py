@@ -7,15 +7,15 @@ import ssl
 from typing import Any, cast
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from isthmus.server.connections import PunctualProtocol
 from isthmus.server.users import Users
 
 KEEP_ALIVE_S = 75
 """How long an idle connection stays: kubectl and controllers come back on theirs."""
 
 
-class _WithCertificate(HttpToolsProtocol):
+class _WithCertificate(PunctualProtocol):
     """Puts the client's certificate (DER) into the state of every request of its connection."""
 
     def connection_made(self, transport: Any) -> None:
