@@ -146,7 +146,7 @@ def bootstrap() -> dict[str, Any]:
     """An Envoy whose listeners are fixed: out to the mesh's HTTP server, in to the program behind."""
     return {
         "node": {"id": f"sidecar~{VM}~{WORKLOAD}.vm~vm.svc.cluster.local", "cluster": "mysqldb"},
-        "admin": {"address": {"pipe": {"path": "/run/isthmus/envoy-admin.sock", "mode": 0o600}}},
+        "admin": {"address": {"pipe": {"path": "/run/isthmus/envoy/admin.sock", "mode": 0o600}}},
         "static_resources": {
             "listeners": [
                 _listener("virtualOutbound", 15001, "mesh"),

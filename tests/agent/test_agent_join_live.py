@@ -46,6 +46,14 @@ sys.argv[0] = "isthmus"; from isthmus.cli.main import main; main()
 LOOK_UP = (
     "import socket,sys;print(sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1],80,socket.AF_INET)}))"
 )
+NOT_ROOT = """
+import os, sys
+import isthmus.agent.join, isthmus.agent.run, isthmus.agent.enrol, isthmus.cli.vm
+from isthmus.cli.main import main
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+sys.argv[0] = "isthmus"; sys.argv.insert(1, "join"); main()
+"""
+"""Python itself may lie where only root can look: it is loaded first."""
 GREETING = "import socket,sys;print(socket.create_connection((sys.argv[1],3306),3).recv(100).decode())"
 
 
@@ -343,19 +351,58 @@ def test_no_nftables(world: World) -> None:
 
 
 def test_not_root(world: World) -> None:
-    # Python itself may lie where only root can look: the same user's id without root's rights will do
-    said = world.vm.run(
-        "setpriv",
-        "--reuid=65534",
-        "--clear-groups",
-        "--inh-caps=-all",
-        ISTHMUS,
-        "join",
-        world.token,
-        check=False,
-    )
-    assert "not root" in said or "Permission denied" in said
+    said = world.vm.run(sys.executable, "-c", NOT_ROOT, world.token, check=False)
+    assert "not root: join changes capture rules" in said
+    assert "nothing had been changed" in said
     world.same()
+
+
+def test_a_closed_terminal_rolls_back(world: World) -> None:
+    world.fault(**{"no orders": True})
+    process = world.join()
+    until(lambda: "\nenvoy " in world.said, 15)
+    world.vm.run("kill", "-HUP", str(world.agent()))
+    assert process.wait(10) == 1
+    assert "interrupted" in world.said
+    assert "create a new one" in world.said
+    world.same()
+
+
+def test_a_closed_terminal_stops_the_sidecar_in_order(world: World) -> None:
+    process = world.joined()
+    world.vm.run("kill", "-HUP", str(world.agent()))
+    assert process.wait(10) == 0
+    assert "isthmus" not in world.vm.run("nft", "list", "ruleset")
+
+
+def test_leave_and_join_survive_a_damaged_membership(world: World) -> None:
+    world.joined()
+    world.vm.run("sh", "-c", "echo nonsense > /var/lib/isthmus/agent.json")
+    assert "isthmus leave" in world.vm.run(ISTHMUS, "join", world.token, check=False)
+    left = world.vm.run(ISTHMUS, "leave")
+    assert "agent.json is damaged: the control plane was not told" in left
+    world.same()
+
+
+def test_only_root_writes_where_the_agent_does(world: World) -> None:
+    world.joined()
+    where = world.vm.run("stat", "-c", "%u:%g %a %n", "/run/isthmus", "/run/isthmus/envoy")
+    assert where.split("\n")[:2] == ["0:0 755 /run/isthmus", "1337:1337 700 /run/isthmus/envoy"]
+    world.vm.run("test", "-S", "/run/isthmus/envoy/admin.sock")
+
+
+def test_a_full_disk_does_not_end_the_agent(world: World) -> None:
+    world.fault(ttl=6)
+    process = world.joined()
+    world.vm.run("sh", "-c", "dd if=/dev/zero of=/var/lib/full bs=4k 2>/dev/null; true")
+    renewals = world.events().count("renewed")
+    until(lambda: "certificate not saved" in world.said, 10)
+    world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
+    until(lambda: world.events().count("renewed") >= renewals + 2, 15)
+    assert process.poll() is None
+    assert world.said.count("certificate not saved") <= 3
+    world.vm.run("rm", "/var/lib/full")
+    until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False), 10)
 
 
 @pytest.mark.parametrize("world", ["1m"], indirect=True)

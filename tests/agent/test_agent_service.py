@@ -46,3 +46,8 @@ def test_the_unit_leaves_envoy_alone_and_does_not_repeat_a_failed_join() -> None
         "ExecStart=/opt/isthmus/bin/python -m isthmus.agent",
     ):
         assert line in unit.splitlines()
+
+
+def test_systemd_never_gives_up() -> None:
+    section = systemd.unit("python").partition("[Service]")[0]
+    assert "StartLimitIntervalSec=0" in section.splitlines()

@@ -52,7 +52,7 @@ def test_the_control_plane_must_prove_its_identity() -> None:
 
 def test_the_admin_door_is_for_its_user_only() -> None:
     pipe = _made(("10.0.0.9", 15012))["admin"]["address"]["pipe"]
-    assert pipe == {"path": "/run/isthmus/envoy-admin.sock", "mode": 0o600}
+    assert pipe == {"path": "/run/isthmus/envoy/admin.sock", "mode": 0o600}
 
 
 def test_what_cannot_be_added_later_is_there() -> None:

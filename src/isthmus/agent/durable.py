@@ -7,11 +7,18 @@ from pathlib import Path
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces the file in one step; when this returns the disk has it."""
     fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    # left by a crash, or laid there by somebody: never written through
+    fresh.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(fresh, flags, mode)
     try:
         os.fchmod(descriptor, mode)
         _write_all(descriptor, data)
         os.fsync(descriptor)
+    except OSError:
+        # half a file on a full disk only takes room
+        fresh.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     os.replace(fresh, path)

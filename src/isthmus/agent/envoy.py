@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.agent import processes
+from isthmus.agent import durable, processes
 from isthmus.agent.changes import Processes
 from isthmus.agent.journal import Journal
 from isthmus.agent.paths import ENVOY_UID, Paths
@@ -65,8 +65,7 @@ def start(
     _rotate(paths.envoy_log)
     # Envoy's user cannot look into the state directory; the bootstrap holds no secret
     bootstrap = paths.run / "bootstrap.json"
-    bootstrap.write_bytes(paths.bootstrap.read_bytes())
-    bootstrap.chmod(0o644)
+    durable.write(bootstrap, paths.bootstrap.read_bytes(), 0o644)
     paths.admin_socket.unlink(missing_ok=True)
     workers = concurrency or min(2, os.cpu_count() or 1)
     options = [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isthmus.agent.enrol import Enrolled, Knocked
 
 _ATTEMPTS = 3
+_USED_UP = "this token is used up: create a new one on the control plane"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _earlier(paths: Paths, token_id: str, say: Say) -> Journal | None:
     if not paths.journal.exists():
         journal.sweep(paths)
         return None
-    known = Membership.load(paths)
+    known = Membership.recall(paths)
     name = f"as {known.name} ({known.spiffe_id})" if known else "by an unfinished join"
     try:
         record = Journal.load(paths)
@@ -199,11 +200,13 @@ def _rolled_back(paths: Paths, record: Journal, error: BaseException) -> RolledB
     try:
         if record.closed:
             record = _reload(paths)
-        _deregister(paths)
+        if _deregister(paths):
+            cause = StepFailed(cause.step, cause.why, f"{cause.hint}; {_USED_UP}")
         taken_back = record.undo()
         record.remove()
     except (CannotUndo, OSError, journal.Busy) as failure:
-        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", "isthmus leave"), [])
+        hint = f"isthmus leave; {_USED_UP}" if cause.hint.endswith(_USED_UP) else "isthmus leave"
+        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", hint), [])
     return RolledBack(cause, [*taken_back, "keys and state removed"])
 
 
@@ -213,12 +216,14 @@ def _reload(paths: Paths) -> Journal:
     return record
 
 
-def _deregister(paths: Paths) -> None:
-    known = Membership.load(paths)
+def _deregister(paths: Paths) -> bool:
+    """Tells the control plane that this VM is not coming; whether it had enrolled at all."""
+    known = Membership.recall(paths)
     if known is not None:
         from isthmus.agent import leave
 
         leave.tell(paths, known)
+    return paths.agent.exists()
 
 
 def _as_step(error: BaseException) -> StepFailed:

@@ -30,9 +30,12 @@ def leave(paths: Paths, say: Say) -> None:
         _tidy(say)
         return
     try:
-        known = Membership.load(paths)
+        known = Membership.recall(paths)
         if known is not None:
             say("mesh", tell(paths, known))
+        elif paths.agent.exists():
+            words = f"{paths.agent} is damaged: the control plane was not told"
+            say("mesh", f"{words}; delete the WorkloadEntry of this VM there")
         _stop_agent(paths, say)
         record = _load(paths)
         if record is not None:
@@ -50,7 +53,7 @@ def tell(paths: Paths, known: Membership) -> str:
 
     try:
         asyncio.run(_deregister(paths, known))
-    except (door.DoorClosed, OSError, ValueError, TimeoutError) as error:
+    except (door.DoorClosed, OSError, KeyError, TypeError, ValueError, TimeoutError) as error:
         words = str(error) or "no answer"
         return f"the control plane was not told ({words}): delete WorkloadEntry {known.name} there"
     return f"the control plane has taken {known.name} out"

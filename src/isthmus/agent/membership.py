@@ -1,6 +1,7 @@
 """Who this VM is in the mesh, on disk: what enrolment gave it, key, certificate, last good orders."""
 
 import base64
+import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,6 +9,10 @@ from typing import Any, Self
 
 from isthmus.agent import durable
 from isthmus.agent.paths import Paths
+
+
+class MembershipDamaged(ValueError):
+    """The file is there but does not say what we wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +39,27 @@ class Membership:
 
     @classmethod
     def load(cls, paths: Paths) -> "Membership | None":
-        """The membership on disk; None when this VM never enrolled."""
+        """The membership on disk; None if this VM never enrolled, MembershipDamaged if it makes no sense."""
         try:
             document: dict[str, Any] = json.loads(paths.agent.read_bytes())
+            document["doors"] = tuple(document["doors"])
+            document["api"] = tuple(document.get("api", ()))
+            document["host_config"] = base64.b64decode(document["host_config"])
+            return cls(**document)
         except FileNotFoundError:
             return None
-        document["doors"] = tuple(document["doors"])
-        document["api"] = tuple(document.get("api", ()))
-        document["host_config"] = base64.b64decode(document["host_config"])
-        return cls(**document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MembershipDamaged(
+                f"{paths.agent}, which says who this VM is, is damaged ({error!r})"
+            ) from None
+
+    @classmethod
+    def recall(cls, paths: Paths) -> "Membership | None":
+        """The membership as far as it can be read: what leads out must not fail because of it."""
+        try:
+            return cls.load(paths)
+        except MembershipDamaged:
+            return None
 
     def save(self, paths: Paths) -> None:
         """Writes the membership so that a crash leaves the old or the new one."""
@@ -72,7 +89,11 @@ class Credentials:
     @classmethod
     def load(cls, paths: Paths) -> Self:
         """The credentials on disk, after finishing a replacement that a crash interrupted."""
-        finish_replacement(paths)
+        with contextlib.suppress(OSError):
+            # no room on the disk: the whole of it is read from where it waits
+            finish_replacement(paths)
+        if (waiting := _waiting(paths)) is not None:
+            return cls(**waiting)
         return cls(_key(paths).read_bytes(), _chain(paths).read_bytes(), _roots(paths).read_bytes())
 
     def save(self, paths: Paths) -> None:
@@ -97,16 +118,21 @@ def saved_key(paths: Paths) -> bytes | None:
 
 def finish_replacement(paths: Paths) -> None:
     """Three files cannot be replaced in one step: this one file holds all three until they are."""
-    try:
-        whole = {
-            name: base64.b64decode(value) for name, value in json.loads(_next(paths).read_bytes()).items()
-        }
-    except FileNotFoundError:
+    whole = _waiting(paths)
+    if whole is None:
         return
     durable.write(_roots(paths), whole["roots"])
     durable.write(_chain(paths), whole["chain"])
     durable.write(_key(paths), whole["key"])
     _next(paths).unlink()
+
+
+def _waiting(paths: Paths) -> dict[str, bytes] | None:
+    try:
+        document = json.loads(_next(paths).read_bytes())
+    except FileNotFoundError:
+        return None
+    return {name: base64.b64decode(value) for name, value in document.items()}
 
 
 def _key(paths: Paths) -> Path:

@@ -16,7 +16,7 @@ class Paths:
     state: Path = Path("/var/lib/isthmus")
     """Survives reboots, mode 0700."""
     run: Path = Path("/run/isthmus")
-    """Sockets and pid files, gone after a reboot."""
+    """Sockets and pid files, gone after a reboot; only root writes there."""
     resolv_conf: Path = Path("/etc/resolv.conf")
     units: Path = Path("/etc/systemd/system")
 
@@ -37,8 +37,13 @@ class Paths:
         return self.state / "envoy.log"
 
     @property
+    def envoy_run(self) -> Path:
+        """The one directory that Envoy's user may write to."""
+        return self.run / "envoy"
+
+    @property
     def admin_socket(self) -> Path:
-        return self.run / "envoy-admin.sock"
+        return self.envoy_run / "admin.sock"
 
     @property
     def sds_socket(self) -> Path:

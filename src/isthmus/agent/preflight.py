@@ -1,7 +1,10 @@
 """A VM and a token -> ready to join, or every reason why not. Nothing on the VM is changed to find out."""
 
+import contextlib
 import errno
+import grp
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +15,9 @@ from isthmus.agent import capture, envoy, holders, nft
 from isthmus.agent.paths import ENVOY_UID, STUB_ADDRESS, Paths
 from isthmus.agent.story import StepFailed
 
-_ENVOY_PORTS = (capture.OUTBOUND_PORT, capture.INBOUND_PORT, 15021, 15090)
+_ENVOY_PORTS = (capture.OUTBOUND_PORT, capture.INBOUND_PORT)
+_ENVOY_NAMES = ("envoy", "istio-proxy")
+"""Who may have Envoy's id: nobody needs to, and these mean Envoy."""
 _ROOM = 16 * 1024 * 1024
 """State, certificates and Envoy's log, with air."""
 
@@ -99,6 +104,22 @@ def _user(paths: Paths) -> Iterator[Obstacle]:
             f"user id {ENVOY_UID}, by which capture knows Envoy, runs {holders.describe(others[0])}",
             f"stop it or give it another user: whatever runs as {ENVOY_UID} would bypass the mesh",
         )
+
+    for kind, name in _named(ENVOY_UID):
+        yield Obstacle(
+            f"{kind} id {ENVOY_UID}, by which capture knows Envoy, belongs to {name!r} here",
+            f"give {name!r} another id, or call it {_ENVOY_NAMES[0]!r} if Envoy alone is to use it",
+        )
+
+
+def _named(number: int) -> Iterator[tuple[str, str]]:
+    """The names of others to which the id belongs, as far as this VM knows."""
+    with contextlib.suppress(KeyError):
+        if (user := pwd.getpwuid(number).pw_name) not in _ENVOY_NAMES:
+            yield "user", user
+    with contextlib.suppress(KeyError):
+        if (group := grp.getgrgid(number).gr_name) not in _ENVOY_NAMES:
+            yield "group", group
 
 
 def _disk(paths: Paths) -> Iterator[Obstacle]:

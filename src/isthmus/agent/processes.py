@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from isthmus.agent import durable
+
 MARK = "ISTHMUS_RUN"
 """The environment variable that marks a process as started by one join."""
 _PATIENCE_S = 2.0
@@ -62,7 +64,7 @@ def write_pid(path: Path, pid: int) -> ProcessId:
     found = process(pid)
     if found is None:
         raise ProcessLookupError(f"process {pid} ended at once")
-    path.write_text(f"{found}\n", "ascii")
+    durable.write(path, f"{found}\n".encode(), 0o644)
     return found
 
 

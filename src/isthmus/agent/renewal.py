@@ -45,16 +45,37 @@ async def keep_fresh(membership: Membership, secrets: Secrets, paths: Paths) -> 
         while True:
             try:
                 fresh = await renewed(membership, secrets.credentials)
-            except (door.DoorClosed, ValueError) as error:
+            except (door.DoorClosed, OSError, ValueError) as error:
                 if not quiet:
                     _LOG.warning("renewal failed until=%s reason=%s", _until(secrets.credentials), error)
                 quiet = True
                 await asyncio.sleep(next(waits))
                 continue
             break
-        await asyncio.to_thread(fresh.save, paths)
+        # in force at once: a full disk must not let the one in use run out
         await secrets.replace(fresh)
         _LOG.info("certificate renewed until=%s", _until(fresh))
+        await _keep(fresh, paths)
+
+
+async def _keep(fresh: Credentials, paths: Paths) -> None:
+    """Saves the credentials; while the disk refuses, tries again until the next ones are due."""
+    waits, quiet, loop = backoff(0.5, 60), False, asyncio.get_running_loop()
+    due = loop.time() + renew_in_s(leaf(fresh.chain), datetime.now(UTC), random.random)
+    while True:
+        try:
+            await asyncio.to_thread(fresh.save, paths)
+        except OSError as error:
+            if not quiet:
+                _LOG.error("certificate not saved, used all the same reason=%s", error)
+            quiet, wait = True, next(waits)
+            if loop.time() + wait > due:
+                return
+            await asyncio.sleep(wait)
+            continue
+        if quiet:
+            _LOG.info("certificate saved at last")
+        return
 
 
 async def renewed(membership: Membership, credentials: Credentials) -> Credentials:

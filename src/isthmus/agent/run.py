@@ -30,7 +30,7 @@ from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
 from isthmus.agent.changes import Directory, EditedFile, NftTable, ReplacedLink, Unit
 from isthmus.agent.dns import NameTable
 from isthmus.agent.journal import Journal
-from isthmus.agent.membership import Credentials, Membership
+from isthmus.agent.membership import Credentials, Membership, MembershipDamaged
 from isthmus.agent.orders import Desk, Orders
 from isthmus.agent.paths import ENVOY_UID, Paths
 from isthmus.agent.story import Say, StepFailed
@@ -41,6 +41,8 @@ _LOG = logging.getLogger("isthmus.agent")
 _ENVOY_S, _ORDERS_S, _PROOF_S = 15.0, 8.0, 8.0
 _REPAIR_S = 5.0
 _DRAIN_S = 2.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""SIGHUP too: a terminal that is closed takes the sidecar down in order, and not with the rules in place."""
 _STEADY_S = 30.0
 """An Envoy that ran this long did not fail at start."""
 
@@ -50,7 +52,7 @@ class Stopped(Exception):
 
 
 async def run(paths: Paths, journal: Journal, say: Say, *, drain_s: float = _DRAIN_S) -> None:
-    """Runs the sidecar until SIGTERM or SIGINT, then stops it; the registration is kept.
+    """Runs the sidecar until SIGTERM, SIGINT or SIGHUP, then stops it; the registration is kept.
 
     While the join is not committed, any failure raises StepFailed, with everything still on the journal.
     """
@@ -80,11 +82,17 @@ class _Sidecar:
         self._envoy: envoy.Envoy | None = None
         self._listens: tuple[int, ...] | None = None
         """The ports on which a gateway was seen to listen."""
+        self._trouble = ""
+        """Why orders could not be carried out, as it was last told."""
 
     @classmethod
     async def prepare(cls, paths: Paths, journal: Journal, say: Say) -> "_Sidecar":
         """Reads the membership and makes the run directory."""
-        membership = Membership.load(paths)
+        try:
+            membership = Membership.load(paths)
+        except MembershipDamaged as error:
+            hint = "isthmus leave, then join with a new token"
+            raise StepFailed("agent", str(error), hint) from None
         if membership is None:
             raise StepFailed("agent", "this VM has not joined a mesh", "join it: isthmus join TOKEN")
         adopted = envoy.adopt(paths, journal)
@@ -252,10 +260,19 @@ class _Sidecar:
             _LOG.error("envoy ended words=%s", envoy.last_words(self._paths))
             if asyncio.get_running_loop().time() - began > _STEADY_S:
                 waits = backoff(0.1, 10)
+            self._envoy = await self._started_again(waits)
+            _LOG.info("envoy started process=%d", self._envoy.id.pid)
+
+    async def _started_again(self, waits: Iterator[float]) -> envoy.Envoy:
+        said = ""
+        while True:
             await asyncio.sleep(next(waits))
-            with contextlib.suppress(StepFailed):
-                self._envoy = await self._start()
-                _LOG.info("envoy started process=%d", self._envoy.id.pid)
+            try:
+                return await self._start()
+            except (StepFailed, OSError) as error:
+                if str(error) != said:
+                    _LOG.error("envoy not started reason=%s", error)
+                said = str(error)
 
     async def _carry_out(self) -> None:
         while True:
@@ -275,10 +292,16 @@ class _Sidecar:
         assert wanted is not None
         try:
             await self._apply(wanted)
-        except StepFailed as error:
+        except (StepFailed, OSError) as error:
             if not self._journal.joined:
                 raise
-            _LOG.error("orders not carried out step=%s reason=%s", error.step, error.why)
+            if str(error) != self._trouble:
+                _LOG.error("orders not carried out reason=%s", error)
+            self._trouble = str(error)
+            return
+        if self._trouble:
+            _LOG.info("orders carried out again")
+        self._trouble = ""
 
     def _recorded(self, *kinds: type[object]) -> bool:
         return any(isinstance(change, kinds) for change in self._journal.changes)
@@ -289,9 +312,13 @@ def _make_run_directory(paths: Paths, journal: Journal) -> None:
     if str(paths.run) not in known:
         journal.record(Directory.of(paths.run))
     paths.run.mkdir(parents=True, exist_ok=True)
-    # Envoy makes its admin socket in it; sticky, so that it cannot touch our files there
-    os.chown(paths.run, 0, ENVOY_UID)
-    paths.run.chmod(0o1775)
+    os.chown(paths.run, 0, 0)
+    paths.run.chmod(0o755)
+    if paths.envoy_run.is_symlink():
+        paths.envoy_run.unlink()
+    # Envoy makes its admin socket here; whatever the agent writes is out of its reach
+    paths.envoy_run.mkdir(mode=0o700, exist_ok=True)
+    os.chown(paths.envoy_run, ENVOY_UID, ENVOY_UID)
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
@@ -320,10 +347,10 @@ def _first(error: BaseException) -> BaseException:
 @contextlib.contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stop.set)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             loop.remove_signal_handler(number)

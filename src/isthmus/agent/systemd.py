@@ -37,6 +37,7 @@ Description=Isthmus agent: this VM in the service mesh
 Documentation=man:isthmus(1)
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify

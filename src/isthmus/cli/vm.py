@@ -34,8 +34,9 @@ def bring_in(token: str, wish: "Wish") -> None:
     from isthmus.agent.join import RolledBack
     from isthmus.agent.join import join as join_mesh
 
-    # SIGTERM rolls back as Ctrl-C does; once the agent runs it has its own handlers
-    signal.signal(signal.SIGTERM, _exit)
+    # SIGTERM and a closed terminal roll back as Ctrl-C does; once the agent runs it has its own handlers
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
     text = _token(token)
     try:
         join_mesh(text, paths=Paths(), say=Story(_line), wish=wish)

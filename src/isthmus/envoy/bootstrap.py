@@ -14,7 +14,7 @@ from isthmus.envoy import naming, tls
 from isthmus.identity.spiffe import SpiffeId
 
 SDS_SOCKET = "/run/isthmus/sds.sock"
-ADMIN_SOCKET = "/run/isthmus/envoy-admin.sock"
+ADMIN_SOCKET = "/run/isthmus/envoy/admin.sock"
 
 _TYPE = "type.googleapis.com/envoy.extensions."
 _STATS_PREFIXES = (
