@@ -9,6 +9,8 @@ Nothing here touches the network or a clock. Which type may send when is decided
 Rules that are easy to lose:
 - The first request of a stream tells what the client holds, and is believed: nothing is sent again.
   A name subscribed later is always answered, even when the client has it: Envoy waits for the answer.
+- What the canary refuses is never sent. The client keeps what it has; one that has nothing gets the last good
+  version, and the refusal stands as if the client had spoken.
 - A NACK of several resources says nothing about each, and Envoy forgets the versions of all of them. They
   are sent again one by one, so that the good ones are ACKed; of a lone resource it is final for its version.
 """
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, HOST, LISTENER, Manifest, Resource
+from isthmus.xds.vetting import CANARY, Clearance, Judge, Withheld, all_pass
 from isthmus.xds.wire import Request
 
 WILDCARD = "*"
@@ -37,7 +40,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A client's word that it does not take this version of a resource."""
+    """A client's word that it does not take this version of a resource; or the canary's, on its behalf."""
 
     type_url: str
     name: str
@@ -48,6 +51,8 @@ class Refusal:
     """Whether the client serves an earlier version of it."""
     since: int = 0
     """The revision since which the client does not have what it should."""
+    by: str = ""
+    """Who refused it, when it was not the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +126,54 @@ class Watch:
         for name in request.unsubscribe:
             self._unsubscribe(name, revision, now)
 
-    def send_fresh(self, now: float, held_back: Mapping[str, int] | None = None) -> list[Push]:
-        """The responses that bring everything due, except the names in `held_back`."""
-        ready = sorted(name for name in self.fresh if not held_back or name not in held_back)
-        together = [name for name in ready if name not in self._alone]
-        groups = [[name] for name in ready if name in self._alone]
+    def pending(self, judge: Judge) -> bool:
+        """Whether something due waits for its judge; asks about all of it."""
+        return Clearance.PENDING in [judge(self.want[name]) for name in self.fresh]
+
+    def send_fresh(
+        self, now: float, held_back: Mapping[str, int] | None = None, judge: Judge = all_pass
+    ) -> list[Push]:
+        """The responses that bring everything due, except the names in `held_back` and what waits."""
+        if self.greeting_due and self.pending(judge):
+            return []  # a client that starts gets all of a type at once
+        chosen: dict[str, Resource] = {}
+        for name in sorted(self.fresh):
+            if held_back and name in held_back:
+                continue
+            said = judge(self.want[name])
+            if isinstance(said, Withheld):
+                last_good = self._withhold(name, said)
+                if last_good is not None:
+                    chosen[name] = last_good
+            elif said is Clearance.PASSED:
+                chosen[name] = self.want[name]
+        together = [one for name, one in chosen.items() if name not in self._alone]
+        groups = [[one] for name, one in chosen.items() if name in self._alone]
         if together or (self.greeting_due and not groups):
             groups.insert(0, together)
         return [self._send(group, now) for group in groups]
+
+    def _withhold(self, name: str, said: Withheld) -> Resource | None:
+        """Notes that the wanted version is not sent; the last good one where the client needs it."""
+        wanted, owed = self.want[name], name in self._owed
+        needed = owed or name not in self.held
+        self.refused[name] = Refusal(
+            self.type_url,
+            name,
+            wanted.version,
+            said.text,
+            sources=wanted.sources,
+            kept=name in self.held or said.instead is not None,
+            since=self.fresh[name],
+            by=CANARY,
+        )
+        if needed and said.instead is not None:
+            return said.instead
+        since = self.fresh.pop(name)
+        if owed and name not in self.held:
+            self.missing[name] = since
+        self._owed.discard(name)
+        return None
 
     def send_gone(self, now: float) -> Push:
         """The response that takes away everything that should not be there."""
@@ -288,16 +333,17 @@ class Watch:
     def _covers(self, name: str) -> bool:
         return self.asked and (self.wildcard or name in self.names)
 
-    def _send(self, names: list[str], now: float) -> Push:
-        resources = tuple(self.want[name] for name in names)
+    def _send(self, resources: list[Resource], now: float) -> Push:
+        names = [resource.name for resource in resources]
         since = min((self.fresh.pop(name) for name in names), default=0)
         before = {name: self.held.get(name) for name in names}
         for resource in resources:
             self.held[resource.name] = resource.version
-            self.refused.pop(resource.name, None)
+            if resource.version == self.want[resource.name].version:
+                self.refused.pop(resource.name, None)
         self._owed.difference_update(names)
         self.greeting_due = False
-        push = Push(self.type_url, self._next_nonce(), resources=resources)
+        push = Push(self.type_url, self._next_nonce(), resources=tuple(resources))
         return self._fly(push, since, before, now)
 
     def _fly(self, push: Push, since: int, before: dict[str, str | None], now: float) -> Push:

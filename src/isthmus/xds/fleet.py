@@ -21,6 +21,7 @@ from isthmus.xds.delta import Memory
 from isthmus.xds.node import Node
 from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session
 from isthmus.xds.verdicts import Answers, Committed, Verdict, judge, outweighs
+from isthmus.xds.vetting import Vetting
 from isthmus.xds.wire import Frames, Request, response
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Fleet:
         objects: Mapping[Key, Committed],
         registered: Registered,
         now: Callable[[], float],
+        vetting: Vetting | None = None,
     ) -> None:
         self.sent: Counter[str] = Counter()
         self.responses: Counter[str] = Counter()
@@ -101,6 +103,8 @@ class Fleet:
         self._objects = objects
         self._registered = registered
         self._now = now
+        self.vetting = vetting or Vetting(now)
+        self.vetting.on_verdict(self._vetted)
         self._frames = Frames()
         self._streams: dict[Stream, None] = {}
         self._memories: dict[str, dict[str, Memory]] = {}
@@ -144,6 +148,10 @@ class Fleet:
     def receive(self, stream: Stream, request: Request) -> None:
         """Takes a request of the stream's client."""
         self._evaluate(stream)  # the first request is compared with what the client should hold
+        for name, version in request.initial_versions.items():
+            held = stream.manifests.get(request.type_url, {}).get(name)
+            if held is not None and held.version == version:
+                self.vetting.trust(held)
         before = set(stream.session.refusals())
         stream.session.receive(request, self._now())
         for refusal in stream.session.refusals():
@@ -157,7 +165,7 @@ class Fleet:
         self._evaluate(stream)
         now = self._now()
         messages = []
-        for push in stream.session.step(now):
+        for push in stream.session.step(now, self.vetting.judge):
             stream.sent[push.type_url] += len(push.resources)
             self.sent[push.type_url] += len(push.resources)
             self.responses[push.type_url] += 1
@@ -169,8 +177,8 @@ class Fleet:
     def wait_s(self, stream: Stream) -> float | None:
         """How long `advance` may be left alone unless the stream is woken; None for ever."""
         now = self._now()
-        at = stream.session.wake_at(now)
-        return None if at is None else at - now
+        times = [stream.session.wake_at(now), self.vetting.wake_at() if stream.session.pending else None]
+        return min((at - now for at in times if at is not None), default=None)
 
     def judge(self) -> dict[Key, Verdict]:
         """The verdicts that changed since the last call."""
@@ -240,6 +248,9 @@ class Fleet:
                 if (before := old.get(name)) is not resource
                 and (before is None or before.version != resource.version)
             ]
+            for name in names:
+                if name in old:
+                    self.vetting.follows(new[name], old[name])
             names += [name for name in old if name not in new]
             # the manifests are held along with the answer, so that their ids cannot be reused meanwhile
             known = self._differences[id(old), id(new)] = (old, new, names)
@@ -293,7 +304,13 @@ class Fleet:
         ]
         self._engine.collect(roots)
         self._frames.age()
+        self.vetting.age()
         self._collect_at = 2 * len(self._engine) + 2000
+
+    def _vetted(self) -> None:
+        for stream in self._streams:
+            if stream.session.pending:
+                stream.wake()
 
     def _failed(self, what: str) -> None:
         self.failures += 1

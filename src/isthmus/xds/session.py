@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest
 from isthmus.xds.delta import Memory, Push, Refusal, Watch
+from isthmus.xds.vetting import Judge, all_pass
 from isthmus.xds.wire import Request
 
 PROXY_TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
@@ -47,6 +48,8 @@ class Session:
         self._grace_s = grace_s
         """How long after a type was first asked for nothing is taken away: a reconnecting client asks for its
         types one after the other, and until all are known the order cannot be kept."""
+        self.pending = False
+        """Whether something due waits for the judge of the last step."""
         self._steady_at = 0.0
         self._waiting: dict[tuple[str, str], float] = {}
 
@@ -66,16 +69,18 @@ class Session:
             self._steady_at = now + self._grace_s
         watch.receive(request, self.revision, now)
 
-    def step(self, now: float) -> list[Push]:
+    def step(self, now: float, judge: Judge = all_pass) -> list[Push]:
         """Everything that may be written now, in the order in which it must be written."""
         pushes: list[Push] = []
+        # all are asked about at once, also those whose turn has not come
+        self.pending = True in [watch.pending(judge) for watch in self.watches.values()]
         for watch in self.watches.values():
             if watch.missing:
                 pushes.append(watch.send_missing(now))
             if not watch.offered or not (watch.fresh or watch.greeting_due):
                 self._waiting.pop(("add", watch.type_url), None)
             elif self._may_add(watch, now):
-                pushes += watch.send_fresh(now, self._held_back(watch))
+                pushes += watch.send_fresh(now, self._held_back(watch), judge)
         for watch in sorted(self.watches.values(), key=lambda watch: _removal_rank(watch.type_url)):
             if not watch.gone:
                 self._waiting.pop(("remove", watch.type_url), None)

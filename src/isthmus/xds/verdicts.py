@@ -1,7 +1,7 @@
 """What proxies answered + what analysis found -> the conditions of every object.
 
     Programmed  True     every connected proxy has taken this generation, or none is connected
-                False    a proxy refused a resource made from the object: its own words
+                False    a proxy, or the canary, refused a resource made from the object: its own words
                 Unknown  answers are outstanding
     Resolved    True, or False with the problems that analysis found
 
@@ -142,7 +142,7 @@ def _refused_by_source(proxies: Iterable[Answers]) -> Mapping[Key, list[tuple[st
     for proxy in proxies:
         for refusal in proxy.refusals:
             for source in refusal.sources:
-                found[source].append((proxy.node, refusal))
+                found[source].append((refusal.by or proxy.node, refusal))
     return found
 
 
