@@ -1,6 +1,6 @@
 """A control plane in small: a real engine, fleet and mTLS door, with manifests that a test writes by hand.
 
-Inputs of the engine: ("manifest", type url) -> resources for every proxy.
+Inputs of the engine: ("manifest", type url) -> resources for every proxy; ("unsound",) -> why not to send.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from isthmus.identity.spiffe import SpiffeId
 from isthmus.xds.fleet import Fleet
 from isthmus.xds.stream import METHOD, SERVER_OPTIONS, AdsDoor
 from isthmus.xds.verdicts import Verdict
+from isthmus.xds.vetting import Vetting
 
 TRUST_DOMAIN = "cluster.local"
 VM = ProxyId("shop", "vm-10.0.0.1")
@@ -39,6 +40,10 @@ def shared_manifest(q: Reader, type_url: str) -> Manifest:
     if q.input("broken"):
         raise RuntimeError("a bug")
     return {resource.name: resource for resource in q.input("manifest", type_url) or ()}
+
+
+def unsound(q: Reader, proxy: ProxyId) -> dict[tuple[str, str], str]:
+    return dict(q.input("unsound") or {})
 
 
 def problems(q: Reader) -> dict[Key, tuple[Problem, ...]]:
@@ -72,6 +77,7 @@ class Mesh:
     objects: dict[Key, Committed] = field(default_factory=dict)
     accounts: dict[ProxyId, str] = field(default_factory=lambda: {VM: "shop-sa"})
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
+    vetting: Vetting = field(default_factory=lambda: Vetting(monotonic))
 
     def __post_init__(self) -> None:
         self.fleet = Fleet(
@@ -81,6 +87,8 @@ class Mesh:
             objects=self.objects,
             registered=self.accounts.get,
             now=monotonic,
+            vetting=self.vetting,
+            unsound=unsound,
         )
 
     def commit(self, *resources: Resource, touched: tuple[Key, ...] = ()) -> None:

@@ -6,6 +6,7 @@ from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest, Resource
 from isthmus.xds.delta import Memory, Push
 from isthmus.xds.session import PROXY_TYPES, Session
+from isthmus.xds.vetting import Judge, all_pass
 from isthmus.xds.wire import Request
 
 SHORT = {CLUSTER: "CDS", ENDPOINTS: "EDS", SECRET: "SDS", LISTENER: "LDS", ROUTES: "RDS", HOST: "HOST"}
@@ -22,6 +23,7 @@ class Play:
     def __init__(self, memories: Mapping[str, Memory] | None = None) -> None:
         self.now = 1000.0
         self.revision = 0
+        self.judge: Judge = all_pass
         self.session = Session(PROXY_TYPES, memories=memories)
         self.unanswered: dict[str, list[Push]] = {}
         self._manifests: dict[str, Manifest] = {type_url: {} for type_url in PROXY_TYPES}
@@ -58,7 +60,7 @@ class Play:
     def sent(self) -> list[str]:
         """What is written now: `CDS a@1 b@1 -c`."""
         told = []
-        for push in self.session.step(self.now):
+        for push in self.session.step(self.now, self.judge):
             short = SHORT[push.type_url]
             self.unanswered.setdefault(short, []).append(push)
             words = [f"{resource.name}@{resource.version}" for resource in push.resources]

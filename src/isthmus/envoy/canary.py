@@ -1,6 +1,6 @@
 """What the canary is shown: the fleet's bytes, under names of its own, and what they need around them.
 
-    renamed(resource)   the same bytes, then the field `name` again: of a field given twice the last one counts
+    renamed(resource)   the same bytes, then the field `name` again: of one given twice the last counts
     stand_in            an empty cluster, endpoint list or route table, so that nothing waits for ever
     start_file          the workloads' own bootstrap, with both of its servers behind one socket
 
@@ -85,7 +85,7 @@ def start_file(socket: str) -> dict[str, Any]:
     del made["admin"]
     members = [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": socket}}}}]}]
     clusters = made["static_resources"]["clusters"]
-    tls_socket = [cluster.pop("transport_socket", None) for cluster in clusters][0]
+    tls_socket = clusters[0].pop("transport_socket")
     for cluster in clusters:
         cluster["load_assignment"]["endpoints"] = members
     # while it is there the secrets are, and a cluster that needs them is warm at once

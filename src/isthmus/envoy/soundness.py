@@ -65,13 +65,6 @@ class _Found:
     faults: list[str] = field(default_factory=list)
 
 
-def sound(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
-    """What a proxy should hold of one type, without what must not be sent."""
-    held = q(manifest, type_url, proxy)
-    broken = {name for of_type, name in q(_fatal, proxy) if of_type == type_url}
-    return {name: each for name, each in held.items() if name not in broken} if broken else held
-
-
 def proxy_faults(q: Reader, proxy: ProxyId) -> tuple[Fault, ...]:
     """What is wrong with everything that a proxy should hold."""
     return _read(q, {type_url: q(manifest, type_url, proxy) for type_url in _CHECKED})
@@ -95,17 +88,17 @@ def _own_faults(q: Reader, scope: Scope, workload: Key) -> tuple[Fault, ...]:
     return _read(q, {CLUSTER: q(own_clusters, scope, workload), LISTENER: listeners}, fixed)
 
 
-def _fatal(q: Reader, proxy: ProxyId) -> frozenset[tuple[str, str]]:
-    """The type and name of what must not be sent to a proxy."""
+def unsound(q: Reader, proxy: ProxyId) -> Mapping[tuple[str, str], str]:
+    """What must not be sent to a proxy, and why, by type and name."""
     scope = q(scope_of, proxy)
     if scope is None:
-        return frozenset()
+        return {}
     workload = Key("WorkloadEntry", proxy.namespace, proxy.workload)
     if scope.router:
         found = q(proxy_faults, proxy)
     else:
         found = (*q(scope_faults, scope), *q(_own_faults, scope, workload))
-    return frozenset((fault.type_url, fault.name) for fault in found if fault.fatal)
+    return {(fault.type_url, fault.name): fault.text for fault in found if fault.fatal}
 
 
 def _read(q: Reader, manifests: Mapping[str, Manifest], elsewhere: Iterable[str] = ()) -> tuple[Fault, ...]:

@@ -29,8 +29,9 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.clock import rfc3339
 from isthmus.engine import Engine
 from isthmus.envoy.bootstrap import bootstrap
+from isthmus.envoy.manifest import manifest
 from isthmus.envoy.resource import ProxyId
-from isthmus.envoy.soundness import sound
+from isthmus.envoy.soundness import unsound
 from isthmus.identity import jointoken
 from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
@@ -47,6 +48,7 @@ from isthmus.server.admission import Foresee
 from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addresses, register, resolved
 from isthmus.server.agent_api import agent_rpc_handlers
 from isthmus.server.backups import backup_routes
+from isthmus.server.canary import Canary
 from isthmus.server.connections import ApiServer, as_many_files_as_allowed
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
@@ -64,6 +66,7 @@ from isthmus.store.base import StoreUnreadable
 from isthmus.store.sqlite import SqliteStore
 from isthmus.xds.fleet import Fleet
 from isthmus.xds.stream import SERVER_OPTIONS, AdsDoor
+from isthmus.xds.vetting import Vetting
 
 RENEWAL_CHECK_S = 3600.0
 DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local", "localhost")
@@ -162,12 +165,15 @@ async def _run(
     names = GatewayNames(lambda: engine(networks.names), resolved_names)
     fleet = Fleet(
         engine,
-        manifest=sound,
+        manifest=manifest,
+        unsound=unsound,
         problems=problems,
         objects=feed.programmed,
         registered=_registered(engine),
         now=time.monotonic,
+        vetting=(vetting := Vetting(time.monotonic)),
     )
+    canary = Canary(vetting)
     await feed.start()
 
     rpc = agent_rpc_handlers(store, authority, identity, _declared(engine))
@@ -209,6 +215,7 @@ async def _run(
     stack.push_async_callback(ads.stop, 0.2)
     async with asyncio.TaskGroup() as tasks:
         background = [
+            tasks.create_task(canary.run()),
             tasks.create_task(feed.run()),
             tasks.create_task(names.run()),
             tasks.create_task(status.run()),
@@ -219,7 +226,8 @@ async def _run(
         await api.listens.wait()
         print(  # noqa: T201
             f"ready in {time.monotonic() - started:.1f} s: API https://{doors[0]}, configuration "
-            f"{addresses[0]} port {ads_port}, kubeconfig {options.state_dir / KUBECONFIG}",
+            f"{addresses[0]} port {ads_port}, kubeconfig {options.state_dir / KUBECONFIG}, "
+            f"canary {canary.state}",
             flush=True,
         )
         await stopping.wait()

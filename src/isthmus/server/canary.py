@@ -236,11 +236,19 @@ async def _listen(stream: asyncio.StreamReader | None, said: deque[str]) -> None
 async def _keep_small(process: asyncio.subprocess.Process) -> None:
     while True:
         await asyncio.sleep(_CHECK_S)
-        with contextlib.suppress(OSError, ProcessLookupError):
-            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-            if pages * os.sysconf("SC_PAGE_SIZE") > MOST_MEMORY:
-                _log.warning("canary pid=%d holds more than %d MB, ending it", process.pid, MOST_MEMORY >> 20)
+        if await asyncio.to_thread(_memory, process.pid) > MOST_MEMORY:
+            _log.warning("canary pid=%d holds more than %d MB, ending it", process.pid, MOST_MEMORY >> 20)
+            with contextlib.suppress(ProcessLookupError):
                 process.kill()
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes; 0 when the process is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _ended(code: int) -> str:

@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"no network namespace for it: {error.strerror}\n")
         sys.exit(IMPOSSIBLE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # whatever path a configuration names: nothing is written
+    # whatever path a configuration names, nothing is written there
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _is_root():
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, HOST, LISTENER, Manifest, Resource
-from isthmus.xds.vetting import CANARY, Clearance, Judge, Withheld, all_pass
+from isthmus.xds.vetting import OURSELVES, Clearance, Judge, Withheld, all_pass
 from isthmus.xds.wire import Request
 
 WILDCARD = "*"
@@ -126,6 +126,13 @@ class Watch:
         for name in request.unsubscribe:
             self._unsubscribe(name, revision, now)
 
+    def pardon(self, name: str, revision: int, now: float) -> None:
+        """What we ourselves refused for its surroundings may be sent after all."""
+        refusal = self.refused.get(name)
+        if refusal is not None and refusal.by == OURSELVES:
+            del self.refused[name]
+            self._examine(name, revision, now)
+
     def pending(self, judge: Judge) -> bool:
         """Whether something due waits for its judge; asks about all of it."""
         return Clearance.PENDING in [judge(self.want[name]) for name in self.fresh]
@@ -165,7 +172,7 @@ class Watch:
             sources=wanted.sources,
             kept=name in self.held or said.instead is not None,
             since=self.fresh[name],
-            by=CANARY,
+            by=said.by,
         )
         if needed and said.instead is not None:
             return said.instead

@@ -16,18 +16,20 @@ from dataclasses import dataclass, field, replace
 
 from isthmus.api.meta import Key, Problem
 from isthmus.engine import Engine, Reader
-from isthmus.envoy.resource import Manifest, ProxyId
+from isthmus.envoy.resource import Manifest, ProxyId, Resource
 from isthmus.xds.delta import Memory
 from isthmus.xds.node import Node
 from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session
 from isthmus.xds.verdicts import Answers, Committed, Verdict, judge, outweighs
-from isthmus.xds.vetting import Vetting
+from isthmus.xds.vetting import Clearance, Judge, Vetting, Withheld
 from isthmus.xds.wire import Frames, Request, response
 
 _log = logging.getLogger(__name__)
 
 ManifestQuery = Callable[[Reader, str, ProxyId], Manifest]
 ProblemsQuery = Callable[[Reader], Mapping[Key, tuple[Problem, ...]]]
+UnsoundQuery = Callable[[Reader, ProxyId], Mapping[tuple[str, str], str]]
+"""What must not be sent to a proxy, and why, by type and name."""
 Registered = Callable[[ProxyId], str | None]
 """The service account under which a workload is registered; None when it is not."""
 
@@ -49,6 +51,7 @@ class Stream:
     """Resources sent, by type."""
     manifests: dict[str, Manifest] = field(default_factory=dict)
     evaluated: int = -1
+    unsound: Mapping[tuple[str, str], str] = field(default_factory=dict)
     answers: Answers = field(default_factory=lambda: Answers("", -1))
 
 
@@ -92,6 +95,7 @@ class Fleet:
         registered: Registered,
         now: Callable[[], float],
         vetting: Vetting | None = None,
+        unsound: UnsoundQuery = lambda q, proxy: {},
     ) -> None:
         self.sent: Counter[str] = Counter()
         self.responses: Counter[str] = Counter()
@@ -100,6 +104,7 @@ class Fleet:
         self._engine = engine
         self._manifest = manifest
         self._problems = problems
+        self._unsound = unsound
         self._objects = objects
         self._registered = registered
         self._now = now
@@ -165,7 +170,7 @@ class Fleet:
         self._evaluate(stream)
         now = self._now()
         messages = []
-        for push in stream.session.step(now, self.vetting.judge):
+        for push in stream.session.step(now, self._judge(stream)):
             stream.sent[push.type_url] += len(push.resources)
             self.sent[push.type_url] += len(push.resources)
             self.responses[push.type_url] += 1
@@ -234,9 +239,32 @@ class Fleet:
                 stream.manifests[type_url] = want
                 differing = self._difference(old, want) if old is not None else ()
                 stream.session.offer(type_url, want, differing, revision, now)
+        if stream.node.role == "proxy":
+            whole &= self._check_soundness(stream, revision, now)
         stream.evaluated = revision
         if whole:
             stream.session.revision = revision
+
+    def _check_soundness(self, stream: Stream, revision: int, now: float) -> bool:
+        try:
+            unsound = self._engine(self._unsound, stream.node.proxy)
+        except Exception:  # a bug of ours: what was found last still counts
+            self._failed(f"soundness node={stream.node.id}")
+            return False
+        for type_url, name in stream.unsound.keys() - unsound.keys():
+            stream.session.watches[type_url].pardon(name, revision, now)
+        stream.unsound = unsound
+        return True
+
+    def _judge(self, stream: Stream) -> Judge:
+        if not stream.unsound:
+            return self.vetting.judge
+
+        def judge(resource: Resource) -> Clearance | Withheld:
+            text = stream.unsound.get((resource.type_url, resource.name))
+            return self.vetting.judge(resource) if text is None else self.vetting.unsound(resource, text)
+
+        return judge
 
     def _difference(self, old: Manifest, new: Manifest) -> Collection[str]:
         """Names whose version differs; computed once for all streams that go from the one to the other."""
@@ -302,6 +330,7 @@ class Fleet:
             for stream in self._streams
             for type_url in stream.manifests
         ]
+        roots += [(self._unsound, (s.node.proxy,)) for s in self._streams if s.node.role == "proxy"]
         self._engine.collect(roots)
         self._frames.age()
         self.vetting.age()

@@ -16,7 +16,8 @@ from isthmus.envoy.resource import CLUSTER, LISTENER, ROUTES, Resource
 
 VETTED = (CLUSTER, LISTENER, ROUTES)
 PATIENCE_S = 2.0
-CANARY = "the canary"
+CANARY, OURSELVES = "the canary", "isthmus itself"
+"""Who may refuse a resource before it is sent."""
 
 _Content = tuple[str, str, str]
 
@@ -34,6 +35,7 @@ class Withheld:
 
     text: str
     instead: Resource | None = None
+    by: str = CANARY
 
 
 Judge = Callable[[Resource], Clearance | Withheld]
@@ -129,6 +131,10 @@ class Vetting:
         if resource.type_url in VETTED and content not in self._asked and not self._knows(content):
             self._settled[content] = None
 
+    def unsound(self, resource: Resource, text: str) -> Withheld:
+        """The word of our own checks: it holds for one proxy, among what that proxy has."""
+        return Withheld(text, self._before.get(_content(resource)), OURSELVES)
+
     def follows(self, new: Resource, old: Resource) -> None:
         """`new` takes the place of `old`, which stays in use should `new` be refused."""
         content = _content(new)
@@ -141,9 +147,7 @@ class Vetting:
         else:
             self._before[content] = old
 
-    def show(
-        self, type_url: str, most: int, places: Callable[[Resource], Collection[str]]
-    ) -> list[Resource]:
+    def show(self, type_url: str, most: int, places: Callable[[Resource], Collection[str]]) -> list[Resource]:
         """What the canary is to be shown next; no two of them have the same place."""
         shown, taken = [], set[str]()
         for asked in self._asked.values():
