@@ -31,7 +31,7 @@ class Door:
 
     world: World
     port: int
-    declared: set[int]
+    declared: dict[int, bool]
 
     async def call(self, method: str, request: Any, answer: Any, *, key: Any = None, chain: str = "") -> Any:
         """One call with a client certificate."""
@@ -77,7 +77,7 @@ class Vm:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with world(tmp_path) as here:
-        declared: set[int] = set()
+        declared: dict[int, bool] = {}
         server = grpc.aio.server()
         handlers = agent_rpc_handlers(
             here.store, here.authority, here.serving, lambda namespace, workload: declared
@@ -278,7 +278,7 @@ async def envoy(
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols([PROBE_ALPN])
     async with listening(answer, context) as port:
-        vm.door.declared.add(port)
+        vm.door.declared[port] = True
         yield port
 
 
@@ -375,7 +375,7 @@ async def test_what_is_no_envoy_is_told_apart(vm: Vm) -> None:
     async with listening(greets) as mysql, listening(silent) as mute, listening(hangs_up) as rude:
         async with listening(silent) as closed:
             pass
-        vm.door.declared |= {mysql, mute, rude, closed}
+        vm.door.declared |= dict.fromkeys((mysql, mute, rude, closed), True)
         proofs = {port: (good, detail) for port, good, detail in await vm.prove(mysql, mute, rude, closed, 1)}
     assert not any(good for good, _ in proofs.values())
     assert "speaks no TLS" in proofs[mysql][1]
@@ -383,6 +383,11 @@ async def test_what_is_no_envoy_is_told_apart(vm: Vm) -> None:
     assert "the connection broke" in proofs[rude][1]
     assert "connection refused" in proofs[closed][1]
     assert "not declared" in proofs[1][1]
+
+
+async def test_a_port_that_takes_plaintext_only_is_not_dialled(vm: Vm) -> None:
+    vm.door.declared[1] = False
+    assert await vm.prove(1) == [(1, False, "plaintext only, not proven")]
 
 
 async def test_too_many_ports_are_refused(vm: Vm) -> None:

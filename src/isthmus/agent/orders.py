@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from isthmus._pb.isthmus.agent.v1 import agent_pb2 as agent_v1
 from isthmus.agent import door
-from isthmus.agent.capture import Capture
+from isthmus.agent.capture import Capture, all_but
 from isthmus.agent.membership import Membership
 from isthmus.agent.paths import Paths
 from isthmus.agent.sds import Secrets
@@ -39,6 +39,8 @@ class Orders:
 
     capture: Capture
     names: tuple[tuple[str, tuple[str, ...]], ...]
+    ports: tuple[int, ...]
+    """The ports on which the VM serves the mesh; of a gateway, on which Envoy itself listens."""
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
@@ -46,7 +48,16 @@ class Orders:
         try:
             config = agent_v1.HostConfig.FromString(body)
             names = tuple((name.host, tuple(name.addresses)) for name in config.names)
-            return cls(Capture.of(config.inbound_ports, config.capture_prefixes), names)
+            every = config.every_inbound_port
+            capture = Capture.of(
+                all_but(config.inbound_exempt_ports) if every else config.inbound_ports,
+                config.capture_prefixes,
+                wide=config.wide_prefixes,
+                ports=config.outbound_ports,
+                exempt=config.exempt_prefixes,
+                exempt_ports=config.exempt_ports,
+            )
+            return cls(capture, names, tuple(sorted(set(config.inbound_ports))))
         except (DecodeError, ValueError) as error:
             raise OrdersRefused(str(error)) from None
 

@@ -7,6 +7,8 @@ ENVOY_UID = 1337
 """User and group of Envoy: what the capture rules tell its connections by."""
 STUB_ADDRESS = "127.0.73.53"
 """The loopback address of the DNS stub: resolv.conf names no ports, so it needs port 53 of its own."""
+ENVOY_RESOLVER_ADDRESS = "127.0.73.54"
+"""Where Envoy asks for names that it resolves itself; the control plane writes it into clusters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.agent import capture, envoy, holders, nft
-from isthmus.agent.paths import ENVOY_UID, STUB_ADDRESS, Paths
+from isthmus.agent.paths import ENVOY_RESOLVER_ADDRESS, ENVOY_UID, STUB_ADDRESS, Paths
 from isthmus.agent.story import StepFailed
 
 _ENVOY_PORTS = (capture.OUTBOUND_PORT, capture.INBOUND_PORT)
@@ -89,13 +89,15 @@ def _ports(paths: Paths) -> Iterator[Obstacle]:
 
 
 def _stub(paths: Paths) -> Iterator[Obstacle]:
-    for udp in (True, False):
-        if holders.port_taken(STUB_ADDRESS, 53, udp=udp):
-            by = holders.holder(53, udp=udp) or "another process"
-            yield Obstacle(
-                f"{STUB_ADDRESS}:53/{'udp' if udp else 'tcp'} is taken by {by}",
-                "let that DNS server listen on its own addresses, not on all (bind-interfaces, listen-on)",
-            )
+    for address in (STUB_ADDRESS, ENVOY_RESOLVER_ADDRESS):
+        for udp in (True, False):
+            if holders.port_taken(address, 53, udp=udp):
+                by = holders.holder(53, udp=udp) or "another process"
+                why = f"{address}:53/{'udp' if udp else 'tcp'} is taken by {by}"
+                hint = (
+                    "let that DNS server listen on its own addresses, not on all (bind-interfaces, listen-on)"
+                )
+                yield Obstacle(why, hint)
 
 
 def _user(paths: Paths) -> Iterator[Obstacle]:

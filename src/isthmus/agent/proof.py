@@ -12,6 +12,8 @@ from isthmus.agent.story import StepFailed
 
 TARGET = "isthmus.isthmus-system.svc.cluster.local"
 _TRY_S, _BETWEEN_S = 2.0, 0.05
+_AT_ONCE = 64
+"""Ports that the control plane dials for one call."""
 
 
 async def outbound(membership: Membership, deadline_s: float) -> str:
@@ -40,18 +42,25 @@ async def outbound(membership: Membership, deadline_s: float) -> str:
 async def inbound(
     membership: Membership, credentials: Credentials, ports: tuple[int, ...], deadline_s: float
 ) -> str:
-    """Lets the control plane connect back to every declared port; its Envoy must answer there."""
+    """Lets the control plane connect back to every declared port; its Envoy must answer there.
+
+    Where it would take plaintext only, nothing can be proven, and that is said.
+    """
     if not ports:
         return "no inbound ports are declared: nothing to prove"
     pending, seen = set(ports), {port: "no answer" for port in ports}
+    plaintext: set[int] = set()
     try:
         async with asyncio.timeout(deadline_s):
             while pending:
-                answer = await door.prove(membership.doors, credentials, sorted(pending), deadline_s)
+                asked = sorted(pending)[:_AT_ONCE]
+                answer = await door.prove(membership.doors, credentials, asked, deadline_s)
                 for proof in answer.ports:
                     seen[proof.port] = proof.detail
-                    if proof.ok:
+                    if proof.ok or proof.plaintext:
                         pending.discard(proof.port)
+                    if proof.plaintext:
+                        plaintext.add(proof.port)
                 if pending:
                     await asyncio.sleep(_BETWEEN_S * 4)
     except door.DoorClosed as error:
@@ -64,7 +73,13 @@ async def inbound(
             f"is a firewall in the way, or is {membership.address} not how others reach this VM? "
             "join again with --address IP",
         ) from None
-    return f"{', '.join(map(str, ports))} answered to the control plane at {membership.address}"
+    answered = ", ".join(str(port) for port in ports if port not in plaintext)
+    unproven = ", ".join(map(str, sorted(plaintext)))
+    said = (
+        f"{answered} answered to the control plane at {membership.address}" if answered else "",
+        f"{unproven} plaintext only, not proven" if unproven else "",
+    )
+    return "; ".join(filter(None, said))
 
 
 def _ask() -> tuple[str, str]:

@@ -29,10 +29,11 @@ from isthmus.agent import (
 from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
 from isthmus.agent.changes import Directory, EditedFile, NftTable, ReplacedLink, Unit
 from isthmus.agent.dns import NameTable
+from isthmus.agent.exempt import Doors
 from isthmus.agent.journal import Journal
 from isthmus.agent.membership import Credentials, Membership, MembershipDamaged
 from isthmus.agent.orders import Desk, Orders
-from isthmus.agent.paths import ENVOY_UID, Paths
+from isthmus.agent.paths import ENVOY_RESOLVER_ADDRESS, ENVOY_UID, Paths
 from isthmus.agent.story import Say, StepFailed
 from isthmus.agent.stub import Stub
 from isthmus.clock import backoff
@@ -79,6 +80,9 @@ class _Sidecar:
         self._paths, self._journal, self._say = paths, journal, say
         self._desk, self._secrets = desk, secrets
         self._stub = Stub()
+        self._envoy_resolver = Stub(address=ENVOY_RESOLVER_ADDRESS)
+        """Knows no names of its own: the virtual address of a host would lead Envoy back to itself."""
+        self._doors = Doors()
         self._envoy: envoy.Envoy | None = None
         self._listens: tuple[int, ...] | None = None
         """The ports on which a gateway was seen to listen."""
@@ -131,7 +135,8 @@ class _Sidecar:
 
     async def _serve_names(self, stack: contextlib.AsyncExitStack) -> None:
         try:
-            await stack.enter_async_context(self._stub.serving())
+            for each in (self._stub, self._envoy_resolver):
+                await stack.enter_async_context(each.serving())
         except OSError as error:
             hint = "what holds that address? `isthmus join` names it before it changes anything"
             raise StepFailed("dns", f"the stub cannot listen: {error}", hint) from None
@@ -179,7 +184,7 @@ class _Sidecar:
         """
         try:
             if await asyncio.to_thread(capture.installed) is None:
-                await asyncio.to_thread(capture.install, self._journal, capture.Capture.of((), ()))
+                await asyncio.to_thread(capture.install, self._journal, capture.Capture())
         except nft.NftFailed as error:
             raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
 
@@ -212,10 +217,12 @@ class _Sidecar:
         if self._is_gateway:
             await self._listen(wanted)
             return
+        doors = await asyncio.to_thread(self._doors.seen, self._desk.membership.doors)
+        captured = wanted.capture.sparing(doors)
         try:
-            if await asyncio.to_thread(capture.installed) != wanted.capture or not self._recorded(NftTable):
-                await asyncio.to_thread(capture.install, self._journal, wanted.capture)
-                self._say("capture", str(wanted.capture))
+            if await asyncio.to_thread(capture.installed) != captured or not self._recorded(NftTable):
+                await asyncio.to_thread(capture.install, self._journal, captured)
+                self._say("capture", str(captured))
         except nft.NftFailed as error:
             raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
         first = not self._recorded(EditedFile, ReplacedLink) or not resolver.stands(self._paths)
@@ -224,7 +231,7 @@ class _Sidecar:
         except OSError as error:
             hint = f"is {self._paths.resolv_conf} writable (chattr -i)?"
             raise StepFailed("dns", f"{self._paths.resolv_conf}: {error}", hint) from None
-        self._stub.servers = found.servers
+        self._stub.servers = self._envoy_resolver.servers = found.servers
         self._stub.table = NameTable.of(wanted.names, found.search)
         if first:
             self._say(
@@ -232,7 +239,7 @@ class _Sidecar:
             )
 
     async def _listen(self, wanted: Orders) -> None:
-        ports = wanted.capture.inbound_ports
+        ports = wanted.ports
         if ports != self._listens:
             assert self._envoy is not None
             self._say("listening", await gateway.listening(self._envoy, self._paths, ports, _PROOF_S))
@@ -246,7 +253,7 @@ class _Sidecar:
         assert wanted is not None
         # one after the other: if neither works, the outbound failure is the one that explains more
         self._say("proof out", await proof.outbound(membership, _PROOF_S))
-        ports = wanted.capture.inbound_ports
+        ports = wanted.ports
         self._say("proof in", await proof.inbound(membership, self._secrets.credentials, ports, _PROOF_S))
 
     async def _keep_envoy(self) -> None:

@@ -1,6 +1,7 @@
 """The DNS stub on 127.0.73.53:53: mesh names answered here, all other queries passed on as raw bytes.
 
-It fails open: before the first name table, or without any, it only passes on.
+It fails open: before the first name table, or without any, it only passes on. Envoy asks one of its own, on
+127.0.73.54:53, that never has a table.
 """
 
 import asyncio

@@ -92,6 +92,14 @@ def bound_inbound(q: Reader, workload: Key, one: Served) -> Resource:
     return resource(LISTENER, message.name, message, (workload, *one.sources))
 
 
+def provable_ports(q: Reader, workload: Key) -> tuple[int, ...]:
+    """The captured ports on which the control plane's proof is answered: those where TLS is looked for."""
+    if not q(_is_registered, workload):
+        return ()
+    served = (one for one in q(scope_inbound.served, workload) if not one.bound)
+    return tuple(one.number for one in served if not _declared(q, workload, one, "").blind)
+
+
 def _wildcards(scope: Scope | None) -> tuple[str, ...]:
     return tuple(WILDCARDS[family] for family in scope.families) if scope else ("0.0.0.0",)
 
@@ -127,7 +135,7 @@ def _undeclared(number: int, mode: MtlsMode) -> _Port:
 
 
 def _chains(q: Reader, workload: Key, port: _Port) -> Iterable[listener_components_v3.FilterChain]:
-    proven = port.cluster != naming.INBOUND_PASSTHROUGH and not port.blind and _is_registered(q, workload)
+    proven = port.cluster != naming.INBOUND_PASSTHROUGH and not port.blind and q(_is_registered, workload)
     if proven:
         yield _at(port.number, _probe(q, workload, port.number))
     for kind in port.kinds:

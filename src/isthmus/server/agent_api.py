@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -40,8 +40,9 @@ _MAX_ANSWER = 8 * 1024
 
 Context = Any
 """grpc.aio.ServicerContext, which ships no types."""
-InboundPorts = Callable[[str, str], Collection[int]]
-"""(namespace, workload) -> the ports that the workload serves the mesh on."""
+InboundPorts = Callable[[str, str], Mapping[int, bool]]
+"""(namespace, workload) -> the ports at which the workload's proxy takes connections, each with whether the
+proxy answers a proof there."""
 
 
 class AgentApi:
@@ -86,8 +87,7 @@ class AgentApi:
         assert isinstance(spec, WorkloadEntrySpec)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._proof(spec.address, port, peer, declared=port in declared))
-                for port in ports
+                group.create_task(self._proof(spec.address, port, peer, declared.get(port))) for port in ports
             ]
         return agent_v1.ProveResponse(ports=[task.result() for task in tasks])
 
@@ -144,10 +144,13 @@ class AgentApi:
         name = entry.meta.annotations.get(GROUP_ANNOTATION)
         return await self._store.get(Key("WorkloadGroup", entry.key.namespace, name)) if name else None
 
-    async def _proof(self, address: str, port: int, peer: Peer, *, declared: bool) -> agent_v1.PortProof:
-        ok, detail = False, "the port is not declared as one that this workload serves the mesh on"
-        if declared:
-            ok, detail = await probe(address, port, peer, self._probe_context)
+    async def _proof(self, address: str, port: int, peer: Peer, provable: bool | None) -> agent_v1.PortProof:
+        if provable is None:
+            detail = "the port is not declared as one that this workload serves the mesh on"
+            return agent_v1.PortProof(port=port, detail=detail)
+        if not provable:
+            return agent_v1.PortProof(port=port, detail="plaintext only, not proven", plaintext=True)
+        ok, detail = await probe(address, port, peer, self._probe_context)
         return agent_v1.PortProof(port=port, ok=ok, detail=detail)
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.clock import rfc3339
 from isthmus.engine import Engine
 from isthmus.envoy.bootstrap import bootstrap
+from isthmus.envoy.inbound import provable_ports
 from isthmus.envoy.manifest import manifest
 from isthmus.envoy.resource import ProxyId
 from isthmus.envoy.soundness import unsound
@@ -39,9 +40,9 @@ from isthmus.identity.late import LateRegistrar
 from isthmus.identity.serving import ServingIdentity
 from isthmus.mesh import networks
 from isthmus.mesh.analyse import problems, problems_of
+from isthmus.mesh.capture import inbound_capture
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import type_of
-from isthmus.mesh.workloads import inbound_ports
 from isthmus.registry.feed import Feed
 from isthmus.server.access import KUBECONFIG, admin_access
 from isthmus.server.admission import Foresee
@@ -338,9 +339,11 @@ def _registered(engine: Engine) -> Callable[[ProxyId], str | None]:
     return registered
 
 
-def _declared(engine: Engine) -> Callable[[str, str], Collection[int]]:
-    def declared(namespace: str, workload: str) -> Collection[int]:
-        return [port.number for port in engine(inbound_ports, Key("WorkloadEntry", namespace, workload))]
+def _declared(engine: Engine) -> Callable[[str, str], Mapping[int, bool]]:
+    def declared(namespace: str, workload: str) -> Mapping[int, bool]:
+        key = Key("WorkloadEntry", namespace, workload)
+        provable = engine(provable_ports, key)
+        return {port: port in provable for port in engine(inbound_capture, key).ports}
 
     return declared
 
