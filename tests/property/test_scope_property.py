@@ -80,7 +80,12 @@ def test_what_is_not_seen_changes_no_byte(case: Path) -> None:
     assert _manifests(world.apply(UNSEEN), namespace, workload) == before
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    # a gateway that passes TLS through by itself leads to every service: that is one listener
+    [case for case in CASES if case.name != "gateway_east_west"],
+    ids=lambda case: case.name,
+)
 def test_one_more_service_changes_no_other_listener(case: Path) -> None:
     documents, namespace, workload = _read(case)
     world = World().apply(*documents)
