@@ -27,6 +27,8 @@ class World:
     authority: Authority
     serving: ServingIdentity
     registrar: Registrar
+    connected: set[Key] = field(default_factory=set)
+    """WorkloadEntries whose VMs have a stream open."""
     offset: list[timedelta] = field(default_factory=lambda: [timedelta(0)])
 
     def now(self) -> datetime:
@@ -103,7 +105,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     serving = ServingIdentity.open(tmp_path / "serving", authority, ["127.0.0.1", "::1"], now)
     store = await SqliteStore.open(tmp_path / "store.db")
     try:
-        yield World(store, authority, serving, Registrar(store, authority, now), offset)
+        connected: set[Key] = set()
+        registrar = Registrar(store, authority, now, connected=connected.__contains__)
+        yield World(store, authority, serving, registrar, connected, offset)
     finally:
         await store.close()
 

@@ -443,3 +443,18 @@ FIELDS = ["token", "secret", "csr", "addresses", "hostname", "time"]
 def test_any_document_is_read_or_refused(document: dict[str, Any]) -> None:
     with contextlib.suppress(Refused):
         application(json.dumps(document).encode())
+
+
+async def test_the_address_of_a_connected_member_is_not_given_to_another_key(here: World) -> None:
+    await here.group()
+    key = keys.request_pem(keys.new_key())
+    token, second = await here.token(), await here.token(name="second")
+    enrolled = await here.registrar.enrol(here.application(token, csr=key))
+    here.connected.add(enrolled.entry.key)
+    refused = await refusal(here, second)
+    assert refused.status == 409
+    assert "is connected with another key; leave there first or delete the WorkloadEntry" in refused.error
+    assert await here.status(second) == {}
+    await here.registrar.enrol(here.application(token, csr=key))
+    here.connected.clear()
+    await here.registrar.enrol(here.application(second))

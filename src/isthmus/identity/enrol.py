@@ -82,10 +82,19 @@ class Enrolled:
 class Registrar:
     """Takes VMs into the mesh. One per store: it keeps the addresses that are being claimed at the moment."""
 
-    def __init__(self, store: Store, authority: Authority, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        now: Callable[[], datetime],
+        *,
+        connected: Callable[[Key], bool],
+    ) -> None:
+        """`connected` tells whether the VM of a WorkloadEntry has a stream open."""
         self._store = store
         self._authority = authority
         self._now = now
+        self._connected = connected
         self._claims: dict[tuple[str, str], list[Key]] = {}
 
     async def enrol(self, application: Application) -> Enrolled:
@@ -165,6 +174,8 @@ class Registrar:
                 _place(other) == place and _group(other) != group.key for other in entries
             ):
                 _address_taken(address)
+            if self._connected(entry.key) and not await self._is_key_of(entry.key, use.pin):
+                _connected_with_another_key(entry.key)
             _, _, made = await self._store.apply(
                 [
                     Mutate(group.key, _unchanged(group)),
@@ -178,6 +189,14 @@ class Registrar:
                 del self._claims[place]
         assert made is not None
         return made, group
+
+    async def _is_key_of(self, entry: Key, pin: str) -> bool:
+        """Whether the VM enrolled with this key before: its answer was lost, and it asks again."""
+        tokens, _ = await self._store.list("JoinToken", entry.namespace)
+        return any(
+            token.status.get("usedBy") == pin and token.status.get("workload") == entry.name
+            for token in tokens
+        )
 
 
 def entry_from_group(group: Object, address: Address) -> Object:
@@ -336,6 +355,15 @@ def _address_taken(address: Address) -> NoReturn:
         409,
         f"the address {address} belongs to another workload already",
         "join with --address and this VM's own address; if it moved here, delete the old WorkloadEntry first",
+    )
+
+
+def _connected_with_another_key(entry: Key) -> NoReturn:
+    where = f"{entry.namespace}/{entry.name}"
+    raise Refused(
+        409,
+        f"{where} is connected with another key; leave there first or delete the WorkloadEntry",
+        "is the address right (--address)? A VM that died without a word counts as connected for a minute",
     )
 
 

@@ -6,6 +6,7 @@ file deleted    a new token; the old one is worth nothing from then on
 """
 
 import io
+import logging
 import secrets
 from base64 import b64encode
 from pathlib import Path
@@ -23,10 +24,21 @@ KUBECONFIG = "admin.kubeconfig"
 _NAME = "isthmus"
 _USER = "admin"
 
+_log = logging.getLogger(__name__)
+
 
 def admin_access(directory: Path, *, server: str, roots: str) -> Users:
     """Makes `admin.kubeconfig` point at `server` (a URL); returns all users."""
     users = Users(directory)
+    try:
+        _bring_up_to_date(directory, users, server=server, roots=roots)
+    except OSError as error:
+        # proxies need the control plane more than people need this file
+        _log.error("%s not brought up to date, start again when it can be: %s", directory / KUBECONFIG, error)
+    return users
+
+
+def _bring_up_to_date(directory: Path, users: Users, *, server: str, roots: str) -> None:
     token = _kept_token(directory, users)
     if token is None:
         token = secrets.token_urlsafe(32)
@@ -35,7 +47,6 @@ def admin_access(directory: Path, *, server: str, roots: str) -> Users:
     path = directory / KUBECONFIG
     if not path.exists() or path.read_text() != text:
         write_durably(path, text.encode(), 0o600)
-    return users
 
 
 def kubeconfig(*, server: str, roots: str, token: str) -> dict[str, Any]:

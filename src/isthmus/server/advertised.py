@@ -104,7 +104,10 @@ async def register(store: Store, addresses: Sequence[str], *, probe_port: int) -
     entries_of_services, _ = await store.list("ServiceEntry")
     wanted = with_vips(wanted, (*services, *entries_of_services))
     entries, _ = await store.list("WorkloadEntry", SYSTEM)
-    writes: list[Write] = [Mutate(obj.key, _becoming(obj)) for obj in wanted]
+    # what is right already is not written again: a restart must not need room on the disk
+    writes: list[Write] = [
+        Mutate(obj.key, _becoming(obj)) for obj in wanted if not _stands(obj, await store.get(obj.key))
+    ]
     writes += [
         Delete(entry.key)
         for entry in entries
@@ -112,7 +115,16 @@ async def register(store: Store, addresses: Sequence[str], *, probe_port: int) -
         and entry.key.name.startswith(f"{NAME}-")
         and entry.meta.labels.get("app") == NAME
     ]
-    await store.apply(writes)
+    if writes:
+        await store.apply(writes)
+
+
+def _stands(wanted: Object, current: Object | None) -> bool:
+    return (
+        current is not None
+        and current.spec == wanted.spec
+        and dict(current.meta.labels) == dict(wanted.meta.labels)
+    )
 
 
 def _becoming(wanted: Object) -> Callable[[Object | None], Object]:

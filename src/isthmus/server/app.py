@@ -60,16 +60,16 @@ from isthmus.server.probe import probe_listener
 from isthmus.server.recorder import Recorder
 from isthmus.server.status import StatusWriter
 from isthmus.server.translated import retell
+from isthmus.server.upkeep import keep_renewed, keep_swept
 from isthmus.server.user_api import user_routes
 from isthmus.server.users import Users
 from isthmus.server.vips import with_vips
-from isthmus.store.base import StoreUnreadable
+from isthmus.store.base import StoreUnavailable, StoreUnreadable
 from isthmus.store.sqlite import SqliteStore
 from isthmus.xds.fleet import Fleet
 from isthmus.xds.stream import SERVER_OPTIONS, AdsDoor
 from isthmus.xds.vetting import Vetting
 
-RENEWAL_CHECK_S = 3600.0
 DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local", "localhost")
 """DNS names that the doors' certificate always has, beside what is advertised."""
 
@@ -148,8 +148,14 @@ async def _run(
         )
     except OSError as error:
         raise Refusal(f"--probe-port {options.probe_port}: {error.strerror}; choose another") from error
-    await register(store, addresses, probe_port=probe_port)
-    await retell(store, rfc3339)
+    try:
+        await register(store, addresses, probe_port=probe_port)
+    except StoreUnavailable as error:
+        raise Refusal(f"the control plane cannot write where it can be reached: {error}") from error
+    try:
+        await retell(store, rfc3339)
+    except StoreUnavailable as error:
+        _log.warning("conditions not brought up to date until the next start: %s", error)
 
     engine = Engine()
     settings = MeshSettings(trust_domain=options.trust_domain)
@@ -190,7 +196,7 @@ async def _run(
 
     routes = [
         *enrolment_routes(
-            Registrar(store, authority, _now),
+            Registrar(store, authority, _now, connected=lambda key: fleet.has(_proxy(key))),
             roots=lambda: authority.roots,
             bootstrap=envoy_start,
             ads_addresses=lambda: [f"[{n}]:{ads_port}" if ":" in n else f"{n}:{ads_port}" for n in advertise],
@@ -221,7 +227,8 @@ async def _run(
             tasks.create_task(names.run()),
             tasks.create_task(status.run()),
             tasks.create_task(Recorder(store).run()),
-            tasks.create_task(_renew(identity)),
+            tasks.create_task(keep_renewed(identity)),
+            tasks.create_task(keep_swept(store, _now)),
         ]
         serving = tasks.create_task(api.serve([api_socket]))
         await api.listens.wait()
@@ -324,11 +331,8 @@ async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object])
     return with_vips(objects, existing)
 
 
-async def _renew(identity: ServingIdentity) -> None:
-    while True:
-        await asyncio.sleep(RENEWAL_CHECK_S)
-        if identity.renew_if_due():
-            _log.info("serving certificate renewed")
+def _proxy(entry: Key) -> ProxyId:
+    return ProxyId(entry.namespace, entry.name)
 
 
 def _registered(engine: Engine) -> Callable[[ProxyId], str | None]:

@@ -36,17 +36,21 @@ class StatusWriter:
 
     async def run(self) -> None:
         """Writes for ever. A store that refuses is tried again, with what is true by then."""
-        waits = backoff(0.2, 10.0)
+        waits, failing = backoff(0.2, 10.0), False
         while True:
             self._wake.clear()
             self._unwritten.update(self._fleet.judge())
             try:
                 await self._write()
             except StoreError as error:
-                _log.warning("status not written, trying again: %s", error)
+                if not failing:
+                    _log.warning("status not written, trying again: %s", error)
+                failing = True
                 await asyncio.sleep(next(waits))
                 continue
-            waits = backoff(0.2, 10.0)
+            if failing:
+                _log.info("status written again")
+            waits, failing = backoff(0.2, 10.0), False
             try:
                 async with asyncio.timeout(RECHECK_S):
                     await self._wake.wait()

@@ -210,6 +210,10 @@ class Fleet:
         states = [self._state(stream) for stream in self._streams]
         return sorted(states, key=lambda state: (state.namespace, state.workload, state.role))
 
+    def has(self, proxy: ProxyId) -> bool:
+        """Whether the workload has a stream open, of its proxy or of its agent."""
+        return any(stream.node.proxy == proxy for stream in self._streams)
+
     def _check(self, node: Node, service_account: str) -> None:
         registered = self._registered(node.proxy)
         where = f"workload {node.proxy.namespace}/{node.proxy.workload}"
