@@ -210,6 +210,50 @@ def test_envoy_dies_and_comes_back(world: World) -> None:
     until(served, 10)
 
 
+def test_without_listeners_declared_ports_are_closed_and_nothing_is_led_out(world: World) -> None:
+    """As after a reboot while the control plane is away: Envoy starts, and nobody tells it what to do."""
+    agent = world.joined()
+    world.running[0].kill()
+    world.running[0].wait()
+    world.vm.run("kill", "-TERM", str(world.agent()))
+    agent.wait(10)
+    code = (
+        "import json;p='/var/lib/isthmus/bootstrap.json';d=json.load(open(p));"
+        "d['static_resources'].pop('listeners');json.dump(d,open(p,'w'))"
+    )
+    world.vm.run("cp", "-p", "/var/lib/isthmus/bootstrap.json", "/var/lib/isthmus/kept.json")
+    world.vm.python(code)
+    world.log.write_text("")
+    world.running.append(world.vm.start(ISTHMUS, "agent", log=world.log))
+    until(lambda: "no listeners yet" in world.said, 20)
+    assert "refused" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False).lower()
+    assert world.vm.python(GREETING, "127.0.0.1").strip() == "127.0.0.1"
+    assert "240.240" not in world.vm.run("nft", "list", "table", "inet", "isthmus")
+    assert world.vm.run("cat", "/etc/resolv.conf") == RESOLV_CONF
+    # the control plane is back: Envoy gets its listeners
+    world.vm.run("mv", "/var/lib/isthmus/kept.json", "/var/lib/isthmus/bootstrap.json")
+    world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
+    world.running.append(world.vm.start(ISTHMUS, "agent", log=world.log))
+    until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False), 20)
+    assert "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus")
+
+
+def test_an_envoy_that_comes_back_without_listeners_leads_nothing_out(world: World) -> None:
+    world.joined()
+    world.vm.run("cp", "-p", "/var/lib/isthmus/bootstrap.json", "/var/lib/isthmus/kept.json")
+    code = (
+        "import json;p='/var/lib/isthmus/bootstrap.json';d=json.load(open(p));"
+        "d['static_resources'].pop('listeners');json.dump(d,open(p,'w'))"
+    )
+    world.vm.python(code)
+    world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
+    until(lambda: "240.240" not in world.vm.run("nft", "list", "table", "inet", "isthmus"), 15)
+    assert "refused" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False).lower()
+    world.vm.run("mv", "/var/lib/isthmus/kept.json", "/var/lib/isthmus/bootstrap.json")
+    world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
+    until(lambda: "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus"), 20)
+
+
 def test_orders_that_change_are_carried_out_and_senseless_ones_refused(world: World) -> None:
     world.joined()
     world.fault(ports=[3306, 8000])

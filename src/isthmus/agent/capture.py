@@ -73,6 +73,13 @@ class Capture:
         known = {(str(ipaddress.ip_address(address)), port) for address, port in doors}
         return replace(self, doors=tuple(sorted(known)))
 
+    def inward_only(self) -> Self:
+        """The same without anything outbound: what stands while Envoy has no listeners.
+
+        Connections from outside to a declared port then lead to Envoy's closed one, and are refused.
+        """
+        return type(self)(inbound=self.inbound)
+
     def __str__(self) -> str:
         inward = [str(first) if first == last else f"{first}-{last}" for first, last in self.inbound]
         everything = any(prefix.endswith("/0") for prefix in self.wide)

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 
 from isthmus.agent import (
     capture,
@@ -24,10 +23,11 @@ from isthmus.agent import (
     renewal,
     resolver,
     sds,
+    stopping,
     systemd,
 )
 from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
-from isthmus.agent.changes import Directory, EditedFile, NftTable, ReplacedLink, Unit
+from isthmus.agent.changes import Directory, EditedFile, LoopbackAddress, NftTable, ReplacedLink, Unit
 from isthmus.agent.dns import NameTable
 from isthmus.agent.exempt import Doors
 from isthmus.agent.journal import Journal
@@ -42,14 +42,10 @@ _LOG = logging.getLogger("isthmus.agent")
 _ENVOY_S, _ORDERS_S, _PROOF_S = 15.0, 8.0, 8.0
 _REPAIR_S = 5.0
 _DRAIN_S = 2.0
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""SIGHUP too: a terminal that is closed takes the sidecar down in order, and not with the rules in place."""
+_GRACE_S = 3.0
+"""An Envoy that has no listeners by then waits for the control plane."""
 _STEADY_S = 30.0
 """An Envoy that ran this long did not fail at start."""
-
-
-class Stopped(Exception):
-    """Somebody asked the agent to stop."""
 
 
 async def run(paths: Paths, journal: Journal, say: Say, *, drain_s: float = _DRAIN_S) -> None:
@@ -58,11 +54,11 @@ async def run(paths: Paths, journal: Journal, say: Say, *, drain_s: float = _DRA
     While the join is not committed, any failure raises StepFailed, with everything still on the journal.
     """
     stop = asyncio.Event()
-    with _signals(stop):
+    with stopping.signals(stop):
         sidecar = await _Sidecar.prepare(paths, journal, say)
         try:
-            await _until(stop, sidecar.work())
-        except Stopped:
+            await stopping.until(stop, sidecar.work())
+        except stopping.Stopped:
             if not journal.joined:
                 raise StepFailed("join", "interrupted", "run it again when you like") from None
         await sidecar.stop(drain_s)
@@ -86,6 +82,8 @@ class _Sidecar:
         self._envoy: envoy.Envoy | None = None
         self._listens: tuple[int, ...] | None = None
         """The ports on which a gateway was seen to listen."""
+        self._serving = False
+        """Whether Envoy has listeners to which connections can be led."""
         self._trouble = ""
         """Why orders could not be carried out, as it was last told."""
 
@@ -101,8 +99,8 @@ class _Sidecar:
             raise StepFailed("agent", "this VM has not joined a mesh", "join it: isthmus join TOKEN")
         adopted = envoy.adopt(paths, journal)
         if adopted is None:
-            # no Envoy behind the redirections of a dead run: nobody would answer
-            journal.undo(Unit, Directory)
+            # no Envoy behind the redirections of a dead run: what is declared stays closed until there is one
+            journal.undo(Unit, Directory, NftTable, LoopbackAddress)
         _make_run_directory(paths, journal)
         processes.write_pid(paths.agent_pid, os.getpid())
         sidecar = cls(paths, journal, say, Desk(membership, paths), sds.Secrets(Credentials.load(paths)))
@@ -118,12 +116,16 @@ class _Sidecar:
                 await self._follow_connections()
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(orders.follow(self._desk, self._secrets, self._paths))
+            # a VM that waits for its control plane must not lose its certificate, nor its closed ports
+            group.create_task(renewal.keep_fresh(self._desk.membership, self._secrets, self._paths))
+            if self._journal.joined:
+                group.create_task(self._repair())
+                group.create_task(self._tell_waiting())
             await self._come_up()
             group.create_task(self._keep_envoy())
             group.create_task(self._carry_out())
-            group.create_task(self._repair())
-            group.create_task(renewal.keep_fresh(self._desk.membership, self._secrets, self._paths))
             if not self._journal.joined:
+                group.create_task(self._repair())
                 await self._prove()
                 self._journal.commit()
             systemd.notify("READY=1", f"STATUS=in the mesh as {self._desk.membership.spiffe_id}")
@@ -155,7 +157,7 @@ class _Sidecar:
         adopted = self._envoy is not None
         if self._envoy is None:
             self._envoy = await self._start()
-        # without a control plane a rebooted VM waits here, uncaptured, instead of redirecting into nothing
+        # without a control plane a rebooted VM waits here: nothing is led out, declared ports are closed
         limit = None if self._journal.joined else _ENVOY_S
         try:
             async with asyncio.timeout(limit):
@@ -166,6 +168,7 @@ class _Sidecar:
                 self._say("envoy", f"{version} {how}, process {self._envoy.id.pid}")
                 if not self._is_gateway:
                     await envoy.listening(self._envoy, self._paths, OUTBOUND_PORT, INBOUND_PORT)
+            self._serving = True
         except envoy.EnvoyFailed as error:
             raise StepFailed("envoy", str(error), "its whole log was shown above if it was short") from None
         except TimeoutError:
@@ -177,14 +180,16 @@ class _Sidecar:
         await self._first_orders()
 
     async def _follow_connections(self) -> None:
-        """Puts an empty table in place before anything is connected.
+        """Puts a table in place before anything is connected: empty, or closing what is declared.
 
         Its NAT chains make the kernel track connections. One that is older than that, and on which the other
         side speaks next, counts as new when its packet comes in: a firewall installed later would drop it.
         """
         try:
-            if await asyncio.to_thread(capture.installed) is None:
-                await asyncio.to_thread(capture.install, self._journal, capture.Capture())
+            if self._envoy is None or await asyncio.to_thread(capture.installed) is None:
+                known = self._desk.orders if self._journal.joined else None
+                first = known.capture.inward_only() if known else capture.Capture()
+                await asyncio.to_thread(capture.install, self._journal, first)
         except nft.NftFailed as error:
             raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
 
@@ -217,14 +222,18 @@ class _Sidecar:
         if self._is_gateway:
             await self._listen(wanted)
             return
-        doors = await asyncio.to_thread(self._doors.seen, self._desk.membership.doors)
-        captured = wanted.capture.sparing(doors)
+        captured = wanted.capture.inward_only()
+        if self._serving:
+            doors = await asyncio.to_thread(self._doors.seen, self._desk.membership.doors)
+            captured = wanted.capture.sparing(doors)
         try:
             if await asyncio.to_thread(capture.installed) != captured or not self._recorded(NftTable):
                 await asyncio.to_thread(capture.install, self._journal, captured)
                 self._say("capture", str(captured))
         except nft.NftFailed as error:
             raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
+        if not self._serving:
+            return
         first = not self._recorded(EditedFile, ReplacedLink) or not resolver.stands(self._paths)
         try:
             found = await asyncio.to_thread(resolver.install, self._journal, self._paths)
@@ -269,6 +278,35 @@ class _Sidecar:
                 waits = backoff(0.1, 10)
             self._envoy = await self._started_again(waits)
             _LOG.info("envoy started process=%d", self._envoy.id.pid)
+            await self._lead_again()
+
+    async def _lead_again(self) -> None:
+        """Waits until the new Envoy listens; programs go round it when that takes long, or it ends again."""
+        assert self._envoy is not None
+        if self._is_gateway:
+            return
+        up = envoy.listening(self._envoy, self._paths, OUTBOUND_PORT, INBOUND_PORT)
+        try:
+            async with asyncio.timeout(None if not self._serving else _GRACE_S):
+                await up
+        except (TimeoutError, envoy.EnvoyFailed) as error:
+            _LOG.warning(
+                "envoy has no listeners, capture is inbound only reason=%s", error or "no answer yet"
+            )
+            self._serving = False
+            await self._try_to_apply()
+            if isinstance(error, TimeoutError):
+                await self._lead_again()
+            return
+        if not self._serving:
+            self._serving = True
+            await self._try_to_apply()
+
+    async def _tell_waiting(self) -> None:
+        await asyncio.sleep(_GRACE_S)
+        if not self._serving and not self._is_gateway:
+            _LOG.warning("envoy has no listeners yet: declared ports are closed, nothing is led out")
+            systemd.notify("STATUS=waiting for the control plane: declared ports are closed")
 
     async def _started_again(self, waits: Iterator[float]) -> envoy.Envoy:
         said = ""
@@ -296,7 +334,8 @@ class _Sidecar:
 
     async def _try_to_apply(self) -> None:
         wanted = self._desk.orders
-        assert wanted is not None
+        if wanted is None or (self._is_gateway and not self._serving):
+            return
         try:
             await self._apply(wanted)
         except (StepFailed, OSError) as error:
@@ -326,38 +365,3 @@ def _make_run_directory(paths: Paths, journal: Journal) -> None:
     # Envoy makes its admin socket here; whatever the agent writes is out of its reach
     paths.envoy_run.mkdir(mode=0o700, exist_ok=True)
     os.chown(paths.envoy_run, ENVOY_UID, ENVOY_UID)
-
-
-async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
-    """Runs the work; raises Stopped when the event comes first, and the work's own first failure bare."""
-
-    async def watch() -> None:
-        await stop.wait()
-        raise Stopped
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(watch())
-            group.create_task(work)
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from None
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        # being told to stop explains whatever else broke on the way down
-        stopped = [each for each in error.exceptions if isinstance(each, Stopped)]
-        error = stopped[0] if stopped else error.exceptions[0]
-    return error
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in _STOPPING:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in _STOPPING:
-            loop.remove_signal_handler(number)
