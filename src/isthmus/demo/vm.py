@@ -41,7 +41,7 @@ class VM:
         """What Envoy's admin page at `path` says, JSON."""
         return json.loads(
             self.host.run(
-                ["curl", "-sS", "--unix-socket", f"{RUN}/envoy-admin.sock", f"http://envoy{path}"]
+                ["curl", "-sS", "--unix-socket", f"{RUN}/envoy/admin.sock", f"http://envoy{path}"]
             ).stdout
         )
 
