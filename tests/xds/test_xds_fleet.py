@@ -5,8 +5,9 @@ from xds_mesh import NODE, VM, Mesh, plain
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ProxyId
-from isthmus.xds.fleet import Fleet, Stream, Unregistered
+from isthmus.xds.fleet import MAX_STREAMS, Fleet, Stream, Unregistered
 from isthmus.xds.node import parse_node
+from isthmus.xds.session import MAX_UNKNOWN_TYPES, TooMuch
 from isthmus.xds.wire import Request
 
 RULE = Key("VirtualService", "shop", "ratings")
@@ -105,7 +106,7 @@ def test_memories_of_workloads_that_left_are_dropped() -> None:
     mesh = Mesh()
     mesh.commit(plain(CLUSTER, "a", "1"))
     mesh.fleet.close(opened(mesh.fleet))
-    assert list(mesh.fleet._memories) == [NODE]
+    assert list(mesh.fleet._memories) == [("proxy", VM)]
     mesh.accounts.clear()
     mesh.commit(plain(CLUSTER, "a", "1"))
     assert mesh.fleet._memories == {}
@@ -163,3 +164,54 @@ def test_node_ids_that_are_none(node_id: str) -> None:
 def test_node_id_with_dots_and_colons() -> None:
     node = parse_node("agent~fd00::1~vm-10.0.0.1.shop~shop.svc.cluster.local")
     assert (node.role, node.address, node.proxy) == ("agent", "fd00::1", VM)
+
+
+def refused(mesh: Mesh, stream: Stream) -> None:
+    """The stream's client refuses all that it is sent."""
+    mesh.fleet.receive(stream, Request(CLUSTER))
+    mesh.fleet.advance(stream)
+    for nonce in list(stream.session.watches[CLUSTER].flights):
+        mesh.fleet.receive(stream, Request(CLUSTER, nonce=nonce, error="no"))
+
+
+def test_late_close_of_a_superseded_stream_forgets_nothing() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1"))
+    first, second = opened(mesh.fleet), opened(mesh.fleet)
+    refused(mesh, second)
+    mesh.fleet.close(second)
+    mesh.fleet.close(first)
+    third = opened(mesh.fleet)
+    assert third.session.memories()[CLUSTER] == second.session.memories()[CLUSTER]
+
+
+def test_a_new_stream_knows_what_the_one_before_it_was_told() -> None:
+    mesh = Mesh()
+    mesh.commit(plain(CLUSTER, "a", "1"))
+    first = opened(mesh.fleet)
+    refused(mesh, first)
+    moved = opened(mesh.fleet, NODE.replace("~10.0.0.1~", "~10.0.0.2~"))
+    assert moved.session.memories()[CLUSTER] == first.session.memories()[CLUSTER]
+
+
+def test_a_client_has_so_many_streams() -> None:
+    mesh = Mesh()
+    mesh.commit()
+    streams = [opened(mesh.fleet) for _ in range(MAX_STREAMS)]
+    with pytest.raises(TooMuch, match="has 4 streams open already"):
+        opened(mesh.fleet)
+    opened(mesh.fleet, NODE.replace("sidecar", "agent"))
+    mesh.fleet.close(streams[0])
+    opened(mesh.fleet)
+    assert mesh.fleet.has(VM)
+
+
+def test_types_that_nobody_serves_are_answered_up_to_a_number() -> None:
+    mesh = Mesh()
+    mesh.commit()
+    stream = opened(mesh.fleet)
+    for number in range(MAX_UNKNOWN_TYPES):
+        mesh.fleet.receive(stream, Request(f"type/{number}"))
+    mesh.fleet.receive(stream, Request("type/0"))
+    with pytest.raises(TooMuch, match="more than 16 types"):
+        mesh.fleet.receive(stream, Request("type/one-more"))

@@ -68,3 +68,12 @@ def test_frames_are_shared_until_nobody_uses_them() -> None:
     assert len(frames) == 1
     with pytest.raises(AttributeError):
         one.name = "c"  # type: ignore[misc]
+
+
+def test_a_refusals_words_are_one_plain_short_line() -> None:
+    message = discovery_pb2.DeltaDiscoveryRequest()
+    message.error_detail.message = "bad\n\x1b[31mport\x00 " + "ö" * 5000
+    error = parse(message.SerializeToString()).error
+    assert error is not None
+    assert error.startswith("bad  [31mport  ö")
+    assert len(error.encode()) <= 2048

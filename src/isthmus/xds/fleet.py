@@ -19,7 +19,7 @@ from isthmus.engine import Engine, Reader
 from isthmus.envoy.resource import Manifest, ProxyId, Resource
 from isthmus.xds.delta import Memory
 from isthmus.xds.node import Node
-from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session
+from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session, TooMuch
 from isthmus.xds.verdicts import Answers, Committed, Verdict, judge, outweighs
 from isthmus.xds.vetting import Clearance, Judge, Vetting, Withheld
 from isthmus.xds.wire import Frames, Request, response
@@ -32,6 +32,13 @@ UnsoundQuery = Callable[[Reader, ProxyId], Mapping[tuple[str, str], str]]
 """What must not be sent to a proxy, and why, by type and name."""
 Registered = Callable[[ProxyId], str | None]
 """The service account under which a workload is registered; None when it is not."""
+
+
+Client = tuple[str, ProxyId]
+"""Role and workload: whose streams follow one another."""
+
+MAX_STREAMS = 4
+"""Of one client: the living one, and those that broke without a word and are not found out yet."""
 
 
 class Unregistered(Exception):
@@ -50,9 +57,16 @@ class Stream:
     sent: Counter[str] = field(default_factory=Counter)
     """Resources sent, by type."""
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    number: int = 0
+    """Counts the fleet's streams: of two of one client the higher is the later."""
     evaluated: int = -1
     unsound: Mapping[tuple[str, str], str] = field(default_factory=dict)
     answers: Answers = field(default_factory=lambda: Answers("", -1))
+
+    @property
+    def client(self) -> Client:
+        """Whose stream it is."""
+        return self.node.role, self.node.proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,9 @@ class Fleet:
         self.vetting.on_verdict(self._vetted)
         self._frames = Frames()
         self._streams: dict[Stream, None] = {}
-        self._memories: dict[str, dict[str, Memory]] = {}
+        self._memories: dict[Client, tuple[int, dict[str, Memory]]] = {}
+        """What clients refused when their streams closed, and the numbers of these."""
+        self._opened = 0
         self._differences: dict[tuple[int, int], tuple[Manifest, Manifest, Collection[str]]] = {}
         self._published: dict[Key, Verdict] = {}
         self._known_problems: Mapping[Key, tuple[Problem, ...]] = {}
@@ -124,11 +140,20 @@ class Fleet:
         self._listeners.append(listener)
 
     def open(self, node: Node, service_account: str, wake: Callable[[], None]) -> Stream:
-        """Adds a stream; Unregistered when its workload may not have one."""
+        """Adds a stream; Unregistered when its workload may not have one, TooMuch when it has enough."""
         self._check(node, service_account)
+        client = node.role, node.proxy
+        others = [stream for stream in self._streams if stream.client == client]
+        if len(others) >= MAX_STREAMS:
+            raise TooMuch(f"node {node.id!r} has {len(others)} streams open already: try again in a minute")
+        _, known = self._memories.get(client, (0, {}))
+        if others:  # a superseded stream, whose end nobody has noticed yet, knows more
+            known = others[-1].session.memories()
         types = PROXY_TYPES if node.role == "proxy" else AGENT_TYPES
-        session = Session(types, memories=self._memories.get(node.id))
+        session = Session(types, memories=known)
         stream = Stream(node, service_account, session, wake, self._now(), answers=Answers(node.id, -1))
+        self._opened += 1
+        stream.number = self._opened
         self._streams[stream] = None
         self._changed()
         return stream
@@ -136,7 +161,9 @@ class Fleet:
     def close(self, stream: Stream) -> None:
         """Takes a stream out; what its client refused is remembered for the next one."""
         self._streams.pop(stream, None)
-        self._memories[stream.node.id] = stream.session.memories()
+        remembered, _ = self._memories.get(stream.client, (0, {}))
+        if remembered < stream.number:  # a superseded stream closes late, and knows less than its successor
+            self._memories[stream.client] = stream.number, stream.session.memories()
         self._changed()
 
     def committed(self) -> None:
@@ -144,8 +171,8 @@ class Fleet:
         self._differences.clear()
         for stream in self._streams:
             stream.wake()
-        for node_id in [known for known in self._memories if not self._known(known)]:
-            del self._memories[node_id]
+        for client in [known for known in self._memories if self._registered(known[1]) is None]:
+            del self._memories[client]
         if len(self._engine) > self._collect_at:
             self._collect()
         self._changed()
@@ -298,7 +325,7 @@ class Fleet:
 
     def _answers(self) -> list[Answers]:
         """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet."""
-        newest = {stream.node.id: stream for stream in self._streams if stream.node.role == "proxy"}
+        newest = {stream.client: stream for stream in self._streams if stream.node.role == "proxy"}
         return [stream.answers for stream in newest.values()]
 
     def _state(self, stream: Stream) -> StreamState:
@@ -322,10 +349,6 @@ class Fleet:
                 for type_url, watch in stream.session.watches.items()
             },
         )
-
-    def _known(self, node_id: str) -> bool:
-        workload, _, namespace = node_id.split("~")[2].rpartition(".")
-        return self._registered(ProxyId(namespace, workload)) is not None
 
     def _collect(self) -> None:
         roots: list[tuple[Callable[..., object], tuple[str | ProxyId, ...]]] = [(self._problems, ())]

@@ -26,6 +26,13 @@ _REMOVAL_ORDER = (LISTENER, ROUTES, CLUSTER, ENDPOINTS, SECRET)
 _KEPT_BY_REFUSALS = frozenset({CLUSTER, ENDPOINTS})
 
 
+MAX_UNKNOWN_TYPES = 16
+
+
+class TooMuch(Exception):
+    """A client asks for more than any honest one needs; its stream ends."""
+
+
 class Session:
     """The protocol state of one stream. Times are monotonic seconds, revisions the engine's."""
 
@@ -40,6 +47,7 @@ class Session:
     ) -> None:
         known = memories or {}
         self.watches = {type_url: Watch(type_url, known.get(type_url)) for type_url in types}
+        self._served = len(self.watches)
         self.revision = 0
         """The engine revision that the last offers came from."""
         self._patience_s = patience_s
@@ -63,6 +71,8 @@ class Session:
         """Takes one request of the client. Types that we do not serve are answered as empty."""
         watch = self.watches.get(request.type_url)
         if watch is None:
+            if len(self.watches) >= self._served + MAX_UNKNOWN_TYPES:
+                raise TooMuch(f"more than {MAX_UNKNOWN_TYPES} types that are not served were asked for")
             watch = self.watches[request.type_url] = Watch(request.type_url)
             watch.offer({}, (), self.revision, now)
         if not watch.asked:

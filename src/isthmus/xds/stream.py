@@ -17,6 +17,7 @@ import grpc
 from isthmus.identity.peer import Peer, peer_identity
 from isthmus.xds.fleet import Fleet, Stream, Unregistered
 from isthmus.xds.node import Node, parse_node
+from isthmus.xds.session import TooMuch
 from isthmus.xds.wire import Malformed, Request, parse
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -91,6 +92,8 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
             stream = self._fleet.open(node, peer.spiffe.service_account, wake.set)
         except Unregistered as error:
             raise _Ended(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
+        except TooMuch as error:
+            raise _Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
         _log.info("stream opened node=%s peer=%s", node.id, context.peer())
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -100,6 +103,8 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
                         self._fleet.receive(stream, request)
                     except Unregistered as error:
                         raise _Ended(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
+                    except TooMuch as error:
+                        raise _Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
                     request = await _read(context)
         finally:
             self._fleet.close(stream)

@@ -20,6 +20,10 @@ _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"  # in Any
 _RESOURCES, _TYPE_URL, _NONCE, _REMOVED = b"\x12", b"\x22", b"\x2a", b"\x32"  # in DeltaDiscoveryResponse
 
 
+MAX_REASON_BYTES = 2048
+"""How much of a client's words on a refusal is kept: they go into statuses and logs."""
+
+
 class Malformed(ValueError):
     """The bytes are not a DeltaDiscoveryRequest."""
 
@@ -53,9 +57,15 @@ def parse(data: bytes) -> Request:
         unsubscribe=tuple(message.resource_names_unsubscribe),
         initial_versions=dict(message.initial_resource_versions),
         nonce=message.response_nonce,
-        error=(message.error_detail.message or "refused without a reason") if refused else None,
+        error=(_plain(message.error_detail.message) or "refused without a reason") if refused else None,
         node_id=message.node.id,
     )
+
+
+def _plain(text: str) -> str:
+    """The text on one line, without what a terminal would obey, and not too long."""
+    start = text.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+    return "".join(char if char.isprintable() else " " for char in start).strip()
 
 
 def response(type_url: str, frames: Iterable[bytes], removed: Iterable[str], nonce: str) -> bytes:
