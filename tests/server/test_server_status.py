@@ -1,17 +1,20 @@
 """Verdicts on objects -> conditions in a real store."""
 
 import asyncio
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+import pytest
 
 from isthmus.api.meta import Key, Object, ObjectMeta, Problem
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.engine import Engine, Reader
 from isthmus.registry.feed import Feed
 from isthmus.server.status import StatusWriter, judged
-from isthmus.store.base import Create, Update, UpdateStatus
+from isthmus.store.base import Create, StoreUnavailable, Update, UpdateStatus
 from isthmus.store.sqlite import SqliteStore
 from isthmus.xds.fleet import Fleet
 from isthmus.xds.verdicts import Condition, Verdict
@@ -123,3 +126,37 @@ async def test_conditions_reach_the_store_and_cause_no_further_commits(tmp_path:
         for task in running:
             task.cancel()
     await store.close()
+
+
+async def test_a_full_disk_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("isthmus.server.status.backoff", lambda base_s, cap_s: itertools.repeat(0.001))
+    caplog.set_level("INFO")
+    store = await SqliteStore.open(tmp_path / "store.db")
+    fleet = Fleet(
+        Engine(),
+        manifest=lambda q, type_url, proxy: {},
+        problems=lambda q: {},
+        objects={},
+        registered=lambda proxy: None,
+        now=monotonic,
+    )
+    writer, tries, full = StatusWriter(store, fleet), [], True
+
+    async def write() -> None:
+        tries.append(1)
+        if full:
+            raise StoreUnavailable("No space left on device")
+
+    monkeypatch.setattr(writer, "_write", write)
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(5):
+        task = tasks.create_task(writer.run())
+        while len(tries) < 5:  # noqa: ASYNC110 - a loop of ours is waited for
+            await asyncio.sleep(0.001)
+        full = False
+        while "status written again" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        task.cancel()
+    await store.close()
+    assert caplog.text.count("No space left") == 1
