@@ -224,7 +224,10 @@ class _Sidecar:
             return
         captured = wanted.capture.inward_only()
         if self._serving:
-            doors = await asyncio.to_thread(self._doors.seen, self._desk.membership.doors)
+            membership = self._desk.membership
+            # the API's too: a certificate that has ended is renewed there
+            every = (*membership.doors, *membership.api)
+            doors = await asyncio.to_thread(self._doors.seen, every)
             captured = wanted.capture.sparing(doors)
         try:
             if await asyncio.to_thread(capture.installed) != captured or not self._recorded(NftTable):
