@@ -9,7 +9,7 @@ from isthmus.agent.door import DoorClosed
 from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.story import StepFailed
 from isthmus.identity import keys
-from isthmus.identity.late import challenge, signed
+from isthmus.identity.possession import challenge, signed
 
 NONCE_PATH, RENEW_PATH = "/isthmus.dev/v1/nonce", "/isthmus.dev/v1/renew"
 AGAIN = "join again: isthmus leave, then isthmus join with a new token"

@@ -32,6 +32,7 @@ from isthmus.identity.enrol import (
     moment,
 )
 from isthmus.identity.peer import certificate_identity
+from isthmus.identity.possession import challenge
 from isthmus.store.base import Store
 
 GRACE = timedelta(days=7)
@@ -39,7 +40,6 @@ GRACE = timedelta(days=7)
 NONCE_LIFE_S = 60.0
 MAX_CHAIN = 32 * 1024
 _MAX_NONCES = 10_000
-_CONTEXT = b"isthmus late renewal v1\0"
 _AGAIN = "join again: isthmus leave, then isthmus join with a new token"
 
 _log = logging.getLogger(__name__)
@@ -54,18 +54,6 @@ class LateRequest:
     nonce: bytes = field(repr=False)
     signature: bytes = field(repr=False)
     """By the old key, over `challenge(nonce, new key)`."""
-
-
-def challenge(nonce: bytes, new_key: keys.PublicKey) -> bytes:
-    """What the old key signs: for this purpose alone, for this once, for this new key."""
-    return _CONTEXT + len(nonce).to_bytes(2, "big") + nonce + keys.public_key_der(new_key)
-
-
-def signed(key: keys.PrivateKey, data: bytes) -> bytes:
-    """The signature that `LateRequest` carries."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(data, ec.ECDSA(hashes.SHA256()))
-    return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
 class Nonces:
