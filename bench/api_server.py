@@ -54,4 +54,5 @@ def _now() -> datetime:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(0.001)
     uvloop.run(serve(Path(sys.argv[1])))

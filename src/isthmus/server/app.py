@@ -101,6 +101,8 @@ def run(options: Options) -> None:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     as_many_files_as_allowed()
+    # the store's writer thread asks for the interpreter after each statement: it must not wait 5 ms each time
+    sys.setswitchinterval(0.001)
     options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _owned(options.state_dir):
         uvloop.run(_serve(options, started=time.monotonic()))

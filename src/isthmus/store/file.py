@@ -7,15 +7,18 @@ A file of a newer version, of another program, or a damaged one is refused and l
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from isthmus.api.codec import decode
 from isthmus.api.text import text
 from isthmus.store.base import Event, StoreUnavailable, StoreUnreadable
 from isthmus.store.transaction import State
 
+T = TypeVar("T")
+_ROWS = 500
+"""Most rows of one statement."""
 _APPLICATION_ID = 0x15781305
 _VERSION = 1
 _SCHEMA = f"""
@@ -81,8 +84,7 @@ class StoreFile:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                for event in events:
-                    self._write(event)
+                self._write(events)
                 self._connection.execute("UPDATE newest SET revision = ?", (events[-1].revision,))
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -135,18 +137,31 @@ class StoreFile:
         row = self._connection.execute(sql).fetchone()
         return row[0] if row else None
 
-    def _write(self, event: Event) -> None:
-        key = event.object.key
-        if event.type == "DELETED":
+    def _write(self, events: Sequence[Event]) -> None:
+        # many rows in a statement: each statement gives the interpreter's lock away, and waits to get it back
+        last = {event.object.key: event for event in events}.values()
+        gone = [event.object.key for event in last if event.type == "DELETED"]
+        kept = [event.object for event in last if event.type != "DELETED"]
+        for keys in _chunks(gone):
             self._connection.execute(
-                "DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?",
-                (key.kind, key.namespace, key.name),
+                f"DELETE FROM objects WHERE (kind, namespace, name) IN (VALUES {_places(len(keys), 3)})",
+                [part for key in keys for part in (key.kind, key.namespace, key.name)],
             )
-        else:
+        for objects in _chunks(kept):
+            rows = ((obj.key.kind, obj.key.namespace, obj.key.name, text(obj).decode()) for obj in objects)
             self._connection.execute(
-                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)",
-                (key.kind, key.namespace, key.name, text(event.object).decode()),
+                f"INSERT OR REPLACE INTO objects VALUES {_places(len(objects), 4)}",
+                [part for row in rows for part in row],
             )
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[begin : begin + _ROWS] for begin in range(0, len(items), _ROWS))
+
+
+def _places(rows: int, columns: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return ",".join([row] * rows)
 
 
 def _advice(error: object) -> str:
