@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -96,11 +97,12 @@ async def test_a_renewed_file_is_pushed(tmp_path: Path, monkeypatch: pytest.Monk
         grpc.aio.insecure_channel(f"unix:{paths.sds_socket}") as channel,
         asyncio.timeout(10),
     ):
-        stream = channel.stream_stream(
+        delta: Any = channel.stream_stream(
             "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
             request_serializer=discovery_v3.DeltaDiscoveryRequest.SerializeToString,
             response_deserializer=discovery_v3.DeltaDiscoveryResponse.FromString,
-        )()
+        )
+        stream = delta()
         await stream.write(request)
         for content in (CERTIFICATE, OTHER):
             file.write_bytes(content)

@@ -1,4 +1,4 @@
-"""A nonce and a new key, signed with an old one: proof that a key is still held, for this purpose and this once."""
+"""A nonce and a new key, signed with the old one: proof that it is still held, this once and for this alone."""
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
