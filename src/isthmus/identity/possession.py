@@ -1,4 +1,4 @@
-"""A nonce and a new key, signed with the old key: proof that it is still held, this once and for this alone."""
+"""A nonce and a new key, signed with the old key: proof that it is still held, this once, for this alone."""
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
