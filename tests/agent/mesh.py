@@ -155,6 +155,7 @@ def bootstrap() -> dict[str, Any]:
             ],
             "clusters": [
                 _cluster("mesh", {"socket_address": {"address": PEER, "port_value": HTTP}}),
+                {"name": "nowhere", "type": "STATIC"},
                 {
                     "name": "inbound",
                     "type": "ORIGINAL_DST",
@@ -197,6 +198,11 @@ def _listener(name: str, port: int, cluster: str, *, tls: bool = False) -> dict[
         "cluster": cluster,
     }
     chain: dict[str, Any] = {"filters": [{"name": "tcp", "typed_config": proxy}]}
+    # whoever dials Envoy itself would make it dial itself, again and again
+    hole = {
+        "filter_chain_match": {"destination_port": port},
+        "filters": [{"name": "tcp", "typed_config": proxy | {"cluster": "nowhere"}}],
+    }
     if tls:
         source = {
             "resource_api_version": "V3",
@@ -225,7 +231,7 @@ def _listener(name: str, port: int, cluster: str, *, tls: bool = False) -> dict[
         "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
         "additional_addresses": [{"address": {"socket_address": {"address": "::", "port_value": port}}}],
         "listener_filters": [original],
-        "filter_chains": [chain],
+        "filter_chains": [chain] if tls else [hole, chain],
     }
 
 
