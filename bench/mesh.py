@@ -4,7 +4,7 @@ import json
 import ssl
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPSConnection
 from typing import Any
 
@@ -39,6 +39,13 @@ apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
 metadata: {name: far, namespace: vm}
 spec: {address: 10.99.0.200, labels: {app: db}, weight: 1}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db, namespace: vm}
+spec:
+  host: db
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}
 """
 
 
@@ -54,6 +61,8 @@ def run() -> Iterator[str]:
             host.run(["isthmus", "leave"])
         samples = _changes(_client(plane, door))
         yield row("endpoint write to watcher seeing it Programmed", samples, "ms", "<= 20 median")
+        rules = _rule_changes(_client(plane, door))
+        yield row("rule write to the same, seen by the canary first", rules, "ms", "<= 20 median")
         yield row("the same / a bare durable write", _ratios(_client(plane, door), samples), "x")
         for name, pid_file, target in (("agent", "agent.pid", "<= 60"), ("Envoy", "envoy.pid", "<= 80")):
             yield row(f"memory of one {name} (RSS)", [_resident_mb(hosts[0], pid_file)], "MB", target)
@@ -96,28 +105,40 @@ def _client(plane: ControlPlane, port: int) -> _Api:
 
 
 _ENTRIES = "/apis/networking.istio.io/v1/namespaces/vm/workloadentries"
+_RULES = "/apis/networking.istio.io/v1/namespaces/vm/destinationrules"
 
 
 def _changes(api: _Api) -> list[float]:
-    """From sending a new weight to a watcher's sight of Programmed for that generation."""
-    since = api.patch(f"{_ENTRIES}/far", {"spec": {"weight": 2}})["metadata"]["resourceVersion"]
-    events = api.watch(_ENTRIES, since)
+    """From sending a new weight of an endpoint to a watcher's sight of Programmed for that generation."""
+    return _seen(api, _ENTRIES, "far", lambda number: {"weight": 2 + number % 90})
+
+
+def _rule_changes(api: _Api) -> list[float]:
+    """The same of a rule that changes a cluster, with which its endpoints are sent again."""
+
+    def limits(number: int) -> Any:
+        return {"trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 2 + number}}}}
+
+    return _seen(api, _RULES, "db", limits)
+
+
+def _seen(api: _Api, path: str, name: str, change: Callable[[int], Any]) -> list[float]:
+    since = api.patch(f"{path}/{name}", {"spec": change(0)})["metadata"]["resourceVersion"]
+    events = api.watch(path, since)
     samples = []
     for number in range(CHANGES):
         time.sleep(0.03)  # longer than the feed merges changes for: each is measured alone
         started = time.monotonic()
-        generation = api.patch(f"{_ENTRIES}/far", {"spec": {"weight": 3 + number % 90}})["metadata"][
-            "generation"
-        ]
+        generation = api.patch(f"{path}/{name}", {"spec": change(1 + number)})["metadata"]["generation"]
         for event in events:
-            if _programmed(event["object"], generation):
+            if _programmed(event["object"], name, generation):
                 break
         samples.append((time.monotonic() - started) * 1000)
     return samples
 
 
-def _programmed(entry: Any, generation: int) -> bool:
-    return entry["metadata"]["name"] == "far" and any(
+def _programmed(entry: Any, name: str, generation: int) -> bool:
+    return entry["metadata"]["name"] == name and any(
         condition["type"] == "Programmed"
         and condition["status"] == "True"
         and condition["observedGeneration"] >= generation
