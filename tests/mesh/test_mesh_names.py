@@ -49,9 +49,9 @@ def test_a_headless_service_has_the_addresses_of_its_workloads() -> None:
     assert table["db.bookinfo"] == ("10.0.0.1", "10.0.0.2")
 
 
-def test_what_envoy_asks_dns_for_is_not_answered_by_the_mesh() -> None:
+def test_hosts_that_envoy_asks_dns_for_have_their_virtual_address() -> None:
     table = dict(World().apply(ENTRIES).engine(name_table, Scope("bookinfo")))
-    assert "real.example.com" not in table
+    assert table["real.example.com"] == ("240.240.7.7",)
     assert table["db.example.com"] == ("10.9.9.9", "fd00:1::1")
     assert table["*.example.org"] == ("10.9.9.9", "fd00:1::1")
 

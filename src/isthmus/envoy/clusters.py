@@ -11,13 +11,13 @@ from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dy
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2 as dns_cache_v3
 
 from isthmus.engine import Reader
-from isthmus.envoy import naming, upstream_tls
+from isthmus.envoy import naming, resolvers, upstream_tls
 from isthmus.envoy.balancing import balance, is_passthrough, outliers
 from isthmus.envoy.endpoints import load_assignment, members
 from isthmus.envoy.message import duration, from_ads, packed, resource
 from isthmus.envoy.pools import HttpOptions, attach, http_options, limit
 from isthmus.envoy.resource import CLUSTER, Resource
-from isthmus.envoy.targets import Target
+from isthmus.envoy.targets import Place, Target
 from isthmus.mesh import destinations, endpoints, localities, services, world
 from isthmus.mesh.destinations import Policy
 from isthmus.mesh.model import Port, Protocol, Resolution, Service, Subset
@@ -84,7 +84,7 @@ def _discover(
         message.lb_policy = Cluster.CLUSTER_PROVIDED
         message.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
         dynamic = dynamic_cluster_v3.ClusterConfig(
-            dns_cache_config=dns_cache(service.host), allow_insecure_cluster_options=True
+            dns_cache_config=dns_cache(service.host, target.place), allow_insecure_cluster_options=True
         )
         message.cluster_type.typed_config.CopyFrom(packed(dynamic))
         return True
@@ -102,20 +102,22 @@ def _discover(
         if not found:
             return False
         message.load_assignment.CopyFrom(load_assignment(message.name, found))
-        _ask_dns(message, q(world.settings).dns_refresh_s, service.resolution)
+        _ask_dns(message, q(world.settings).dns_refresh_s, service.resolution, target.place)
         return True
     message.type = Cluster.EDS
     message.eds_cluster_config.eds_config.CopyFrom(from_ads())
     return True
 
 
-def _ask_dns(message: cluster_v3.Cluster, refresh_s: float, resolution: Resolution) -> None:
+def _ask_dns(message: cluster_v3.Cluster, refresh_s: float, resolution: Resolution, place: Place) -> None:
     dns = dns_cluster_v3.DnsCluster(
         dns_refresh_rate=duration(refresh_s),
         respect_dns_ttl=True,
         dns_lookup_family=dns_v3.V4_PREFERRED,
         all_addresses_in_single_endpoint=resolution is Resolution.DNS_ROUND_ROBIN,
     )
+    if not place.router:
+        dns.typed_dns_resolver_config.CopyFrom(resolvers.agent())
     message.cluster_type.name = "envoy.clusters.dns"
     message.cluster_type.typed_config.CopyFrom(packed(dns))
 
@@ -125,9 +127,12 @@ def may_hold_credentials(q: Reader, target: Target) -> bool:
     return target.place.router or q(destinations.has_selector, target.rules)
 
 
-def dns_cache(host: str) -> dns_cache_v3.DnsCacheConfig:
+def dns_cache(host: str, place: Place) -> dns_cache_v3.DnsCacheConfig:
     """The cache of names below a wildcard; the filter that asks for them names the same one."""
-    return dns_cache_v3.DnsCacheConfig(name=f"outbound|dns|{host}", dns_lookup_family=dns_v3.V4_PREFERRED)
+    cache = dns_cache_v3.DnsCacheConfig(name=f"outbound|dns|{host}", dns_lookup_family=dns_v3.V4_PREFERRED)
+    if not place.router:
+        cache.typed_dns_resolver_config.CopyFrom(resolvers.agent())
+    return cache
 
 
 def _secure(

@@ -25,6 +25,7 @@ from isthmus.envoy.clusters import dns_cache
 from isthmus.envoy.message import duration, packed, resource
 from isthmus.envoy.pools import HttpOptions, attach
 from isthmus.envoy.resource import CLUSTER, Resource
+from isthmus.envoy.targets import Place
 
 ANYWHERE = "AllowAnyDynamicDNSCluster"
 """The cluster of requests for hosts that nobody declared."""
@@ -36,12 +37,11 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 def cache(host: str) -> dns_cache_v3.DnsCacheConfig:
-    """The cache of names below a wildcard host, or (`ANYWHERE`) of all names."""
-    if host != ANYWHERE:
-        return dns_cache(host)
-    everything = dns_cache(host)
-    everything.max_hosts.value = _MOST_HOSTS
-    return everything
+    """The cache of names below a wildcard host, or (`ANYWHERE`) of all names; on a VM."""
+    found = dns_cache(host, Place())
+    if host == ANYWHERE:
+        found.max_hosts.value = _MOST_HOSTS
+    return found
 
 
 def anywhere_cluster(_: Reader) -> Resource:

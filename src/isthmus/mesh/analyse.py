@@ -20,7 +20,6 @@ from isthmus.mesh import (
 )
 from isthmus.mesh.hosts import covers, most_specific
 from isthmus.mesh.model import Protocol, Resolution, Service
-from isthmus.mesh.names import resolved_elsewhere
 from isthmus.mesh.routing_problems import near
 
 KINDS = (
@@ -129,14 +128,6 @@ def _of_tcp(service: Service) -> list[Problem]:
                 "spec.addresses",
                 f"TCP connections to the address ranges of {service.host} pass unchanged",
                 "list single addresses for routes and mutual TLS to apply",
-            )
-        ]
-    if resolved_elsewhere(service):
-        return [
-            _warning(
-                "spec.resolution",
-                f"callers reach {service.host} at its DNS addresses, outside the mesh",
-                "name the target in spec.endpoints under another name than the host",
             )
         ]
     return []

@@ -7,7 +7,7 @@ from isthmus.engine import Reader
 from isthmus.mesh import endpoints, services, world
 from isthmus.mesh import scope as scopes
 from isthmus.mesh.hosts import short_forms
-from isthmus.mesh.model import VIP_RANGES, Scope, Service
+from isthmus.mesh.model import VIP_RANGES, Scope
 
 NameTable = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -35,17 +35,11 @@ def _named(q: Reader, host: str, sources: tuple[Key, ...]) -> tuple[tuple[str, .
 def addresses_of(q: Reader, host: str, sources: tuple[Key, ...]) -> tuple[str, ...]:
     """What a mesh name resolves to: virtual addresses; for a headless service its endpoints."""
     service = q(services.merged, host, sources)
-    if service is None or resolved_elsewhere(service):
+    if service is None:
         return ()
     if service.headless:
         return q(endpoints.addresses, host, sources)
     return tuple(vip for vip in service.vips if "/" not in vip)
-
-
-def resolved_elsewhere(service: Service) -> bool:
-    """Whether Envoy asks DNS for the host's own name: the mesh must not answer it with a virtual address."""
-    own_name = not service.inline or any(e.address.lower() == service.host for e in service.inline)
-    return service.resolution.asks_dns and own_name
 
 
 def capture_prefixes(q: Reader, scope: Scope) -> tuple[str, ...]:
@@ -67,6 +61,6 @@ def capture_prefixes(q: Reader, scope: Scope) -> tuple[str, ...]:
 def _dialled(q: Reader, host: str, sources: tuple[Key, ...]) -> tuple[str, ...]:
     """The addresses and ranges at which callers reach a host."""
     service = q(services.merged, host, sources)
-    if service is None or resolved_elsewhere(service):
+    if service is None:
         return ()
     return q(endpoints.addresses, host, sources) if service.headless else service.vips
