@@ -38,7 +38,7 @@ VERSIONS = {"web-v2": "v2"}
 OUTSIDE = "outside"
 NAMES = ("*.outside.test", "outside.test", "secure.test")
 """What the certificate of the TLS server on `outside` is for."""
-CERTIFICATE, ROOTS = "/etc/scenarios/server.pem", "/etc/scenarios/roots.pem"
+CERTIFICATE, ROOTS = "/etc/isthmus/certs/server.pem", "/etc/isthmus/certs/roots.pem"
 PROGRAMMED_S = 15.0
 
 Call = Mapping[str, Any]
