@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import inbound, listeners, outbound, routes
+from isthmus.envoy import inbound, listeners, outbound, proxyless, routes
 from isthmus.envoy.gateway import edge_manifest
 from isthmus.envoy.host import host_config
 from isthmus.envoy.inbound_clusters import inbound_cluster
@@ -40,6 +40,8 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     if scope is None:
         return {}
     workload = Key(_WORKLOAD_KIND, proxy.namespace, proxy.workload)
+    if proxy.generator == proxyless.GENERATOR:
+        return proxyless.manifest(q, type_url, scope)
     if scope.router:
         return edge_manifest(q, type_url, q(gateways.edge_of, workload))
     if type_url == CLUSTER:

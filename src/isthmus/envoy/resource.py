@@ -24,6 +24,8 @@ class ProxyId:
 
     namespace: str
     workload: str
+    generator: str = ""
+    """`grpc` for a program of the workload that takes its configuration without a proxy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from isthmus.xds.delta import Memory
 from isthmus.xds.node import Node
 from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session, TooMuch
 from isthmus.xds.verdicts import Answers, Committed, Verdict, judge, outweighs
-from isthmus.xds.vetting import Clearance, Judge, Vetting, Withheld
+from isthmus.xds.vetting import Clearance, Judge, Vetting, Withheld, all_pass
 from isthmus.xds.wire import Frames, Request, response
 
 _log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Fleet:
         _, known = self._memories.get(client, (0, {}))
         if others:  # a superseded stream, whose end nobody has noticed yet, knows more
             known = others[-1].session.memories()
-        types = PROXY_TYPES if node.role == "proxy" else AGENT_TYPES
+        types = AGENT_TYPES if node.role == "agent" else PROXY_TYPES
         session = Session(types, memories=known)
         stream = Stream(node, service_account, session, wake, self._now(), answers=Answers(node.id, -1))
         self._opened += 1
@@ -258,7 +258,7 @@ class Fleet:
         if stream.evaluated == revision:
             return
         whole = True
-        for type_url in PROXY_TYPES if stream.node.role == "proxy" else AGENT_TYPES:
+        for type_url in AGENT_TYPES if stream.node.role == "agent" else PROXY_TYPES:
             old = stream.manifests.get(type_url)
             try:
                 want = self._engine(self._manifest, type_url, stream.node.proxy)
@@ -288,6 +288,8 @@ class Fleet:
         return True
 
     def _judge(self, stream: Stream) -> Judge:
+        if stream.node.role == "grpc":
+            return all_pass  # an Envoy cannot say what a program would say
         if not stream.unsound:
             return self.vetting.judge
 

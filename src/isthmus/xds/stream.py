@@ -10,7 +10,8 @@ no queue grows.
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import grpc
 
@@ -18,9 +19,12 @@ from isthmus.identity.peer import Peer, peer_identity
 from isthmus.xds.fleet import Fleet, Stream, Unregistered
 from isthmus.xds.node import Node, parse_node
 from isthmus.xds.session import TooMuch
+from isthmus.xds.sotw import StateOfTheWorld
 from isthmus.xds.wire import Malformed, Request, parse
 
-METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
+METHOD = f"{_SERVICE}/DeltaAggregatedResources"
+SOTW_METHOD = f"{_SERVICE}/StreamAggregatedResources"
 FIRST_REQUEST_S = 15.0
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -48,8 +52,33 @@ class _Ended(Exception):
         self.text = text
 
 
+class Dialect(Protocol):
+    """How a client spells the protocol."""
+
+    def request(self, data: bytes) -> Request:
+        """What the client's bytes mean; Malformed when they mean nothing."""
+
+    def responses(self, deltas: list[bytes]) -> tuple[list[bytes], list[Request]]:
+        """The client's spelling of delta responses, and answers that it cannot give itself."""
+
+
+class Delta:
+    """Delta xDS, which is what the fleet speaks."""
+
+    def request(self, data: bytes) -> Request:
+        """The request in `data`."""
+        return parse(data)
+
+    def responses(self, deltas: list[bytes]) -> tuple[list[bytes], list[Request]]:
+        """The responses as they are."""
+        return deltas, []
+
+
+_DIALECTS: Mapping[str, Callable[[], Dialect]] = {METHOD: Delta, SOTW_METHOD: StateOfTheWorld}
+
+
 class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stub only
-    """Serves delta ADS. Add it to a `grpc.aio` server whose port demands client certificates."""
+    """Serves ADS, delta and state of the world. Its `grpc.aio` server must demand client certificates."""
 
     def __init__(self, fleet: Fleet, trust_domain: str) -> None:
         self._fleet = fleet
@@ -57,14 +86,19 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
 
     def service(self, handler_call_details: Any) -> Any:
         """gRPC asks for the handler of each call; None means that another may have it."""
-        if handler_call_details.method != METHOD:
+        spoken = _DIALECTS.get(handler_call_details.method)
+        if spoken is None:
             return None
-        return grpc.stream_stream_rpc_method_handler(self._serve, None, None)
 
-    async def _serve(self, _: Any, context: Any) -> None:
+        async def serve(_: Any, context: Any) -> None:
+            await self._serve(context, spoken())
+
+        return grpc.stream_stream_rpc_method_handler(serve, None, None)
+
+    async def _serve(self, context: Any, dialect: Dialect) -> None:
         ended: _Ended | None = None
         try:
-            await self._run(context)
+            await self._run(context, dialect)
         except* _Ended as group:
             leaf: BaseException = group
             while isinstance(leaf, BaseExceptionGroup):
@@ -75,14 +109,14 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
             _log.info("stream refused peer=%s: %s", context.peer(), ended.text)
             await context.abort(ended.code, ended.text)
 
-    async def _run(self, context: Any) -> None:
+    async def _run(self, context: Any, dialect: Dialect) -> None:
         try:
             peer = peer_identity(context.auth_context(), self._trust_domain)
         except ValueError as error:
             raise _Ended(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
         try:
             async with asyncio.timeout(FIRST_REQUEST_S):
-                request = await _read(context)
+                request = await _read(context, dialect)
         except TimeoutError:
             text = f"no request within {FIRST_REQUEST_S:.0f} s"
             raise _Ended(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
@@ -97,7 +131,7 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
         _log.info("stream opened node=%s peer=%s", node.id, context.peer())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write(stream, wake, context))
+                tasks.create_task(self._write(stream, wake, context, dialect))
                 while True:
                     try:
                         self._fleet.receive(stream, request)
@@ -105,16 +139,18 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
                         raise _Ended(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
                     except TooMuch as error:
                         raise _Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
-                    request = await _read(context)
+                    request = await _read(context, dialect)
         finally:
             self._fleet.close(stream)
             _log.info("stream closed node=%s", node.id)
 
-    async def _write(self, stream: Stream, wake: asyncio.Event, context: Any) -> None:
+    async def _write(self, stream: Stream, wake: asyncio.Event, context: Any, dialect: Dialect) -> None:
         while True:
             wake.clear()
             try:
-                messages = self._fleet.advance(stream)
+                messages, owed = dialect.responses(self._fleet.advance(stream))
+                for answer in owed:
+                    self._fleet.receive(stream, answer)
             except Unregistered as error:
                 raise _Ended(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
             for message in messages:
@@ -126,12 +162,12 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
                 continue
 
 
-async def _read(context: Any) -> Request:
+async def _read(context: Any, dialect: Dialect) -> Request:
     data = await context.read()
     if not isinstance(data, bytes):  # grpc.aio.EOF
         raise _Ended(None, "the client hung up")
     try:
-        return parse(data)
+        return dialect.request(data)
     except Malformed as error:
         raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
@@ -141,7 +177,7 @@ def _identified(request: Request, peer: Peer) -> Node:
     if not request.node_id:
         raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a stream must name its node")
     try:
-        node = parse_node(request.node_id)
+        node = parse_node(request.node_id, request.generator)
     except ValueError as error:
         raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
     if (node.proxy.namespace, node.proxy.workload) != (peer.spiffe.namespace, peer.workload):

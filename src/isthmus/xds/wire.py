@@ -41,6 +41,8 @@ class Request:
     error: str | None = None
     """The client's words when it refuses the response, else None."""
     node_id: str = ""
+    generator: str = ""
+    """`node.metadata.GENERATOR`: which kind of configuration the client wants, in Istio's words."""
 
 
 def parse(data: bytes) -> Request:
@@ -57,12 +59,12 @@ def parse(data: bytes) -> Request:
         unsubscribe=tuple(message.resource_names_unsubscribe),
         initial_versions=dict(message.initial_resource_versions),
         nonce=message.response_nonce,
-        error=(_plain(message.error_detail.message) or "refused without a reason") if refused else None,
+        error=(one_line(message.error_detail.message) or "refused without a reason") if refused else None,
         node_id=message.node.id,
     )
 
 
-def _plain(text: str) -> str:
+def one_line(text: str) -> str:
     """The text on one line, without what a terminal would obey, and not too long."""
     start = text.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
     return "".join(char if char.isprintable() else " " for char in start).strip()
