@@ -91,3 +91,20 @@ spec:
 def test_tcp_that_cannot_be_captured() -> None:
     world = World().apply(service("db", 3306, port_name="tcp"))
     assert any("has no virtual address" in text for text in _texts(world, "Service", "db"))
+
+
+def test_endpoints_that_only_the_mesh_knows_by_name() -> None:
+    entry = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named, namespace: bookinfo}
+spec:
+  hosts: [named.example.com]
+  resolution: DNS
+  endpoints: [{address: db.example.com}, {address: mysqldb.bookinfo.svc.cluster.local}]
+  ports: [{number: 80, name: http}]
+"""
+    (told,) = _texts(World().apply(BOOKINFO, entry), "ServiceEntry", "named")
+    assert told.startswith(
+        "spec.endpoints[1].address: Envoy asks DNS for mysqldb.bookinfo.svc.cluster.local, which the mesh"
+    )

@@ -78,6 +78,8 @@ def _of_service(q: Reader, service: Service, key: Key) -> tuple[Problem, ...]:
                 found.append(
                     _warning(f"spec.ports[{i}]", f"{service.host}:{port.number} has no endpoints", hint)
                 )
+    if service.resolution.asks_dns:
+        found += _of_names(q, service)
     if any(p.protocol is Protocol.TCP for p in service.ports):
         found += _of_tcp(service)
     return tuple(found)
@@ -102,6 +104,18 @@ def _shadow(q: Reader, service: Service, key: Key) -> Problem | None:
         )
         return _warning(field, text, "delete one of the two, or export them to different namespaces")
     return None
+
+
+def _of_names(q: Reader, service: Service) -> list[Problem]:
+    """Endpoints with names that only the mesh knows: Envoy asks the name servers that a machine has."""
+    found = []
+    for i, endpoint in enumerate(service.inline):
+        named = q(services.service, endpoint.address.lower())
+        if named is not None and named.source.kind == "Service":
+            text = f"Envoy asks DNS for {endpoint.address}, which the mesh does not answer to it"
+            hint = "route to that service with a VirtualService, or give addresses"
+            found.append(_warning(f"spec.endpoints[{i}].address", text, hint))
+    return found
 
 
 def _why_none(q: Reader, service: Service) -> str:
