@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -183,22 +184,33 @@ def test_finalizers_and_owners(kube: Kubectl) -> None:
     assert kube.fine("get", "we", "-o", "name") == ""
 
 
+def _wait_begun(kube: Kubectl, what: str) -> "subprocess.Popen[str]":
+    """`kubectl wait` that has its watch open: it tells its requests, so that no change comes before it looks."""
+    waiting = kube.spawn("wait", "se/mysql", what, "--timeout=20s", "-v=6")
+    assert waiting.stdout is not None
+    while "watch=true" not in (line := waiting.stdout.readline()):
+        assert line, f"kubectl wait {what} ended before it watched"
+    return waiting
+
+
 def test_wait(kube: Kubectl) -> None:
     kube.server.apply(service_entry("mysql"))
-    waiting = kube.spawn("wait", "se/mysql", "--for=condition=Programmed", "--timeout=20s")
+    met = "serviceentry.networking.istio.io/mysql condition met\n"
+    waiting = _wait_begun(kube, "--for=condition=Programmed")
     kube.fine(
         "patch", "se", "mysql", "--subresource=status", "--type=merge", "-p",
         '{"status":{"conditions":[{"type":"Programmed","status":"True"}]}}',
     )  # fmt: skip
     out, _ = waiting.communicate(timeout=25)
-    assert (waiting.returncode, out) == (0, "serviceentry.networking.istio.io/mysql condition met\n")
+    assert (waiting.returncode, out.splitlines(keepends=True)[-1]) == (0, met)
     late = kube("wait", "se/mysql", "--for=condition=Other", "--timeout=1s")
     assert (late.code, late.err) == (
         1,
         "error: timed out waiting for the condition on serviceentries/mysql\n",
     )
-    waiting = kube.spawn("wait", "se/mysql", "--for=delete", "--timeout=20s")
+    waiting = _wait_begun(kube, "--for=delete")
     kube.fine("delete", "se", "mysql")
-    assert waiting.communicate(timeout=25)[0] == "serviceentry.networking.istio.io/mysql condition met\n"
+    out, _ = waiting.communicate(timeout=25)
+    assert (waiting.returncode, out.splitlines(keepends=True)[-1]) == (0, met)
     found = kube.fine("wait", "ns/bookinfo", "--for=jsonpath={.metadata.name}=bookinfo", "--timeout=5s")
     assert found == "namespace/bookinfo condition met\n"
