@@ -185,7 +185,7 @@ def test_finalizers_and_owners(kube: Kubectl) -> None:
 
 
 def _wait_begun(kube: Kubectl, what: str) -> "subprocess.Popen[str]":
-    """`kubectl wait` that has its watch open: it tells its requests, so that no change comes before it looks."""
+    """`kubectl wait` with its watch open: it tells its requests, so no change comes before it looks."""
     waiting = kube.spawn("wait", "se/mysql", what, "--timeout=20s", "-v=6")
     assert waiting.stdout is not None
     while "watch=true" not in (line := waiting.stdout.readline()):
