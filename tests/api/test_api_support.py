@@ -1,5 +1,6 @@
 """What an object sets that does nothing yet is told, and docs/support.md tells the same."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,11 +8,12 @@ import pytest
 from pydantic import Field
 
 from documents import document, virtual_service
-from isthmus.api import support
+from isthmus.api import support, support_page
 from isthmus.api.codec import decode
 from isthmus.api.fields import fields
-from isthmus.api.kinds import KINDS
-from isthmus.api.meta import Key, Later, Model, Object, ObjectMeta
+from isthmus.api.kinds import KINDS, Kind
+from isthmus.api.meta import Kept, Key, Later, Model, Object, ObjectMeta, Refused
+from isthmus.api.validate import validate
 
 PAGE = Path(__file__).parents[2] / "docs" / "support.md"
 
@@ -23,6 +25,8 @@ class Inner(Model):
     """Counts."""
     soon: Annotated[str, Later("nothing")] = ""
     """Does not count yet."""
+    never: Annotated[str, Refused("no")] = ""
+    """Is not taken."""
 
 
 class Outer(Model):
@@ -38,6 +42,8 @@ class Outer(Model):
     """Counts but for B."""
     names: Annotated[tuple[str, ...], Later("not there", unless=("mesh",))] = ()
     """Counts for mesh only."""
+    beside: Annotated[str, Kept()] = ""
+    """Means nothing here."""
 
 
 def told(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> list[str]:
@@ -103,4 +109,69 @@ def test_every_field_is_documented() -> None:
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text() == support.page(), "run: python -m isthmus.api.support > docs/support.md"
+    assert PAGE.read_text() == support_page.page(), (
+        "run: python -m isthmus.api.support_page > docs/support.md"
+    )
+
+
+def test_the_page_has_every_field_and_its_state() -> None:
+    kind = replace(KINDS["WorkloadGroup"], spec_model=Outer)
+    rows = support_page.rows(kind)
+    assert [(row.field, row.state, row.text, row.same_as) for row in rows] == [
+        ("spec.whole", "warning", "", ""),
+        ("spec.whole.done", "warning", "", ""),
+        ("spec.whole.soon", "warning", "", ""),
+        ("spec.whole.never", "warning", "", ""),
+        ("spec.rows", "supported", "", ""),
+        ("spec.rows[].done", "supported", "", ""),
+        ("spec.rows[].soon", "warning", "nothing", ""),
+        ("spec.rows[].never", "refused", "no", ""),
+        ("spec.byName", "supported", "", "spec.rows[]"),
+        ("spec.mode", "warning", "with B only; as A", ""),
+        ("spec.names", "warning", "with anything but mesh; not there", ""),
+        ("spec.beside", "kept", "for other tools", ""),
+    ]
+    later = support_page.rows(replace(kind, later="not at all"))
+    assert {row.state for row in later} == {"warning"}
+
+
+def test_settings_that_are_not_known_are_told() -> None:
+    doc = document("isthmus.dev/v1alpha1", "MeshConfig", "default", "isthmus-system", {})
+    doc["spec"] = {"connectTimeout": "1s", "enableTracing": True, "defaultConfig": {"holdApplication": True}}
+    obj, problems = decode(doc)
+    assert obj is not None, problems
+    assert [problem.field for problem in support.untranslated(obj)] == [
+        "spec.defaultConfig.holdApplication",
+        "spec.enableTracing",
+    ]
+
+
+FAULT: dict[str, Any] = {"delay": {"exponentialDelay": "1s"}, "abort": {"http2Error": "NO_ERROR"}}
+INGRESS_TLS: dict[str, Any] = {
+    "httpsRedirect": True,
+    "credentialName": "a",
+    "credentialNames": ["a"],
+    "tlsCertificates": [{"serverCertificate": "a", "privateKey": "b"}],
+    "subjectAltNames": ["a"],
+}
+PORT: dict[str, Any] = {"number": 443, "protocol": "HTTPS", "name": "a", "targetPort": 1}
+REFUSED_BY_KIND: dict[str, dict[str, Any]] = {
+    "VirtualService": {"hosts": ["a"], "http": [{"fault": FAULT, "route": [{"destination": {"host": "a"}}]}]},
+    "Gateway": {"servers": [{"port": PORT, "hosts": ["a.b"], "tls": {"mode": "PASSTHROUGH"}}]},
+    "Sidecar": {
+        "ingress": [
+            {"port": PORT, "defaultEndpoint": "127.0.0.1:1", "tls": {"mode": "SIMPLE", **INGRESS_TLS}}
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda k: k.kind)
+def test_what_the_page_calls_refused_is_refused(kind: Kind) -> None:
+    listed = {row.field.replace("[]", "[0]") for row in support_page.rows(kind) if row.state == "refused"}
+    if not listed:
+        return
+    obj, problems = decode(document(kind.api_versions[0], kind.kind, "a", "n", REFUSED_BY_KIND[kind.kind]))
+    assert obj is not None, problems
+    refused = {problem.field for problem in validate(obj) if problem.severity == "error"}
+    assert listed - refused == set()

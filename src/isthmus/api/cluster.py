@@ -3,27 +3,31 @@
 https://kubernetes.io/docs/reference/kubernetes-api/; fields that nobody reads here are kept as they are.
 """
 
+from typing import Annotated
+
 from pydantic import Field
 
-from isthmus.api.meta import Preserving
+from isthmus.api.meta import Kept, Preserving
+
+_NO_NAME = Kept("endpoints have no names of their own in the mesh's DNS; callers outside it may have")
 
 
 class ObjectReference(Preserving):
     """Names an object of any kind."""
 
-    api_version: str = ""
+    api_version: Annotated[str, Kept()] = ""
     """API version of the object."""
     kind: str = ""
     """Kind of the object."""
-    namespace: str = ""
+    namespace: Annotated[str, Kept()] = ""
     """Namespace of the object."""
     name: str = ""
     """Name of the object."""
-    uid: str = ""
+    uid: Annotated[str, Kept()] = ""
     """UID of the object."""
-    resource_version: str = ""
+    resource_version: Annotated[str, Kept()] = ""
     """State of the object that is meant."""
-    field_path: str = ""
+    field_path: Annotated[str, Kept()] = ""
     """Part of the object that is meant."""
 
 
@@ -32,7 +36,7 @@ class EndpointAddress(Preserving):
 
     ip: str
     """The address."""
-    hostname: str = ""
+    hostname: Annotated[str, _NO_NAME] = ""
     """Name of the endpoint below the service's own."""
     node_name: str | None = None
     """Node that the endpoint runs on."""
@@ -47,9 +51,9 @@ class EndpointPort(Preserving):
     """Name of the service port."""
     port: int
     """Port number on the endpoints."""
-    protocol: str = "TCP"
+    protocol: Annotated[str, Kept("endpoints take the service port's")] = "TCP"
     """IP protocol."""
-    app_protocol: str | None = None
+    app_protocol: Annotated[str | None, Kept("the Service says it")] = None
     """Application protocol."""
 
 
@@ -76,7 +80,7 @@ class EndpointConditions(Preserving):
 
     ready: bool | None = None
     """Whether it takes traffic."""
-    serving: bool | None = None
+    serving: Annotated[bool | None, Kept("`ready` counts")] = None
     """Whether it could take traffic, also while it ends."""
     terminating: bool | None = None
     """Whether it is about to end."""
@@ -89,13 +93,13 @@ class SliceEndpoint(Preserving):
     """Its addresses, all for the same endpoint."""
     conditions: EndpointConditions | None = None
     """How it is."""
-    hostname: str | None = None
+    hostname: Annotated[str | None, _NO_NAME] = None
     """Name of the endpoint below the service's own."""
     target_ref: ObjectReference | None = None
     """The object behind it, mostly a Pod."""
     node_name: str | None = None
     """Node that it runs on."""
-    zone: str | None = None
+    zone: Annotated[str | None, Kept("the Pod's or the Node's locality counts")] = None
     """Zone that it runs in."""
 
 
@@ -106,9 +110,9 @@ class SlicePort(Preserving):
     """Name of the service port."""
     port: int | None = None
     """Port number on the endpoints."""
-    protocol: str = "TCP"
+    protocol: Annotated[str, Kept("endpoints take the service port's")] = "TCP"
     """IP protocol."""
-    app_protocol: str | None = None
+    app_protocol: Annotated[str | None, Kept("the Service says it")] = None
     """Application protocol."""
 
 
@@ -130,16 +134,16 @@ class ContainerPort(Preserving):
     """Name of the port."""
     container_port: int
     """Port number."""
-    protocol: str = "TCP"
+    protocol: Annotated[str, Kept()] = "TCP"
     """IP protocol."""
 
 
 class Container(Preserving):
     """One container of a Pod."""
 
-    name: str
+    name: Annotated[str, Kept()]
     """Name of the container."""
-    image: str = ""
+    image: Annotated[str, Kept()] = ""
     """What it runs."""
     ports: tuple[ContainerPort, ...] = ()
     """Ports that it names."""
@@ -152,11 +156,11 @@ class PodSpec(Preserving):
     """Service account that the Pod runs as: its identity."""
     node_name: str = ""
     """Node that it runs on."""
-    hostname: str = ""
+    hostname: Annotated[str, _NO_NAME] = ""
     """Its host name."""
-    subdomain: str = ""
+    subdomain: Annotated[str, _NO_NAME] = ""
     """Headless service that its host name stands below."""
-    host_network: bool = False
+    host_network: Annotated[bool, Kept()] = False
     """Whether it shares the node's network."""
     containers: tuple[Container, ...] = ()
     """Its containers."""
@@ -165,13 +169,13 @@ class PodSpec(Preserving):
 class NodeSpec(Preserving):
     """Spec of a Node; its labels tell the locality, its status the addresses."""
 
-    provider_id: str = Field(default="", alias="providerID")
+    provider_id: Annotated[str, Kept()] = Field(default="", alias="providerID")
     """Name of the machine at its provider."""
-    pod_cidr: str = Field(default="", alias="podCIDR")
+    pod_cidr: Annotated[str, Kept()] = Field(default="", alias="podCIDR")
     """Range of the Pods' addresses."""
-    pod_cidrs: tuple[str, ...] = Field(default=(), alias="podCIDRs")
+    pod_cidrs: Annotated[tuple[str, ...], Kept()] = Field(default=(), alias="podCIDRs")
     """Ranges of the Pods' addresses, one of each family."""
-    unschedulable: bool = False
+    unschedulable: Annotated[bool, Kept()] = False
     """Whether no new Pods come here."""
 
 

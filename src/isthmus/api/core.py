@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from isthmus.api.meta import Later, Model, Preserving
+from isthmus.api.meta import Kept, Later, Model, Preserving
 from isthmus.api.shapes import IntOrString, PortNumber
 
 
 class NamespaceSpec(Model):
     """Spec of a Namespace: a place for names."""
 
-    finalizers: tuple[str, ...] = ()
-    """Kept for round trips with Kubernetes; nothing here waits for a finalizer."""
+    finalizers: Annotated[tuple[str, ...], Kept("nothing here waits for it")] = ()
+    """Words that a cluster waits for before the namespace goes."""
 
 
 class LocalObjectReference(Model):
@@ -27,12 +27,12 @@ class LocalObjectReference(Model):
 class ServiceAccountSpec(Model):
     """What a ServiceAccount holds beside its metadata: an identity that workloads may have."""
 
-    secrets: tuple[LocalObjectReference, ...] = ()
-    """Kept for round trips with Kubernetes; not used here."""
-    image_pull_secrets: tuple[LocalObjectReference, ...] = ()
-    """Kept for round trips with Kubernetes; not used here."""
-    automount_service_account_token: bool | None = None
-    """Kept for round trips with Kubernetes; not used here."""
+    secrets: Annotated[tuple[LocalObjectReference, ...], Kept()] = ()
+    """Secrets that its Pods may use."""
+    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], Kept()] = ()
+    """Secrets that images are pulled with."""
+    automount_service_account_token: Annotated[bool | None, Kept()] = None
+    """Whether its Pods get a token."""
 
 
 class ServicePort(Model):
@@ -49,8 +49,8 @@ class ServicePort(Model):
     """The port that the service exposes."""
     target_port: IntOrString | None = None
     """Number or name of the port on the workloads; the value of `port` when left out."""
-    node_port: int | None = None
-    """Kept for round trips with Kubernetes; there are no nodes here."""
+    node_port: Annotated[int | None, Kept("there are no nodes here")] = None
+    """Port of every node that leads here."""
 
 
 class ServiceSpec(Model):
@@ -62,9 +62,14 @@ class ServiceSpec(Model):
     """Virtual address, given by the server when left out; `None` makes the service headless."""
     cluster_ips: tuple[str, ...] = Field(default=(), alias="clusterIPs")
     """Virtual addresses, at most one of each family; the first is `clusterIP`."""
-    ip_families: tuple[Literal["IPv4", "IPv6"], ...] = ()
+    ip_families: Annotated[
+        tuple[Literal["IPv4", "IPv6"], ...], Kept("a service has addresses of both families")
+    ] = ()
     """Families of the virtual addresses, in the order of `clusterIPs`."""
-    ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = None
+    ip_family_policy: Annotated[
+        Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None,
+        Kept("a service has addresses of both families"),
+    ] = None
     """How many families the service has."""
     ports: tuple[ServicePort, ...] = ()
     """The ports that the service exposes."""
@@ -76,28 +81,32 @@ class ServiceSpec(Model):
         Literal["None", "ClientIP"], Later("endpoints are chosen by least requests", values=("ClientIP",))
     ] = "None"
     """Whether a caller stays with one endpoint."""
-    session_affinity_config: dict[str, Any] | None = None
-    """Kept for round trips with Kubernetes."""
+    session_affinity_config: Annotated[
+        dict[str, Any] | None, Later("see `sessionAffinity`; use a DestinationRule's `consistentHash`")
+    ] = None
+    """How long a caller stays with one endpoint."""
     external_ips: Annotated[
-        tuple[str, ...], Later("callers must use the virtual address"), Field(alias="externalIPs")
+        tuple[str, ...],
+        Later("callers use the virtual address; only entrances of networks count"),
+        Field(alias="externalIPs"),
     ] = ()
     """Further addresses of the service."""
-    load_balancer_ip: str = Field(default="", alias="loadBalancerIP")
-    """Kept for round trips with Kubernetes."""
-    load_balancer_class: str | None = None
-    """Kept for round trips with Kubernetes."""
-    load_balancer_source_ranges: tuple[str, ...] = ()
-    """Kept for round trips with Kubernetes."""
-    allocate_load_balancer_node_ports: bool | None = None
-    """Kept for round trips with Kubernetes."""
-    external_traffic_policy: Literal["Cluster", "Local"] | None = None
-    """Kept for round trips with Kubernetes."""
+    load_balancer_ip: Annotated[str, Kept()] = Field(default="", alias="loadBalancerIP")
+    """Address that a load balancer is asked for."""
+    load_balancer_class: Annotated[str | None, Kept()] = None
+    """Which load balancer is meant."""
+    load_balancer_source_ranges: Annotated[tuple[str, ...], Kept()] = ()
+    """Ranges that a load balancer lets in."""
+    allocate_load_balancer_node_ports: Annotated[bool | None, Kept()] = None
+    """Whether a load balancer needs ports of the nodes."""
+    external_traffic_policy: Annotated[Literal["Cluster", "Local"] | None, Kept()] = None
+    """Whether callers from outside stay on the node that they came to."""
     internal_traffic_policy: Literal["Cluster", "Local"] | None = None
     """Whether callers use endpoints of their own node only."""
     traffic_distribution: str | None = None
     """Which endpoints are preferred: PreferSameZone, PreferSameNode, PreferClose."""
-    health_check_node_port: int | None = None
-    """Kept for round trips with Kubernetes."""
+    health_check_node_port: Annotated[int | None, Kept()] = None
+    """Port at which a load balancer asks nodes for endpoints."""
     publish_not_ready_addresses: bool = False
     """Whether workloads that are not ready get traffic."""
 
@@ -105,11 +114,11 @@ class ServiceSpec(Model):
 class SecretSpec(Preserving):
     """What a Secret holds beside its metadata: keys, certificates, passwords."""
 
-    type: str = "Opaque"
+    type: Annotated[str, Kept()] = "Opaque"
     """What the data is for, such as kubernetes.io/tls."""
     data: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """Values as base64."""
-    immutable: bool | None = None
+    immutable: Annotated[bool | None, Later("it may be changed")] = None
     """Whether the data may not change any more."""
 
     @model_validator(mode="before")
@@ -132,7 +141,7 @@ class ConfigMapSpec(Preserving):
 
     data: Mapping[str, str] = Field(default_factory=dict)
     """Values as text."""
-    binary_data: Mapping[str, str] = Field(default_factory=dict)
+    binary_data: Annotated[Mapping[str, str], Kept()] = Field(default_factory=dict)
     """Values as base64."""
-    immutable: bool | None = None
+    immutable: Annotated[bool | None, Later("it may be changed")] = None
     """Whether the data may not change any more."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from isthmus.api.meta import Later, Preserving
+from isthmus.api.meta import Kept, Later, Preserving
 
 
 class ServiceBackendPort(Preserving):
@@ -86,5 +86,5 @@ class IngressClassSpec(Preserving):
 
     controller: str = ""
     """`istio.io/ingress-controller` for gateways of the mesh."""
-    parameters: dict[str, Any] | None = None
-    """Kept for round trips with Kubernetes."""
+    parameters: Annotated[dict[str, Any] | None, Kept()] = None
+    """Further settings of the controller."""

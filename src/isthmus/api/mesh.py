@@ -1,23 +1,23 @@
 """MeshConfig: what holds for the whole mesh, in the words of Istio's `mesh.yaml`.
 
 The one object that counts is `default` in the root namespace; fields that are not named here are kept as they
-are. https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/
+are, and their author is told. https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from isthmus.api.duration import Duration
-from isthmus.api.meta import Preserving
+from isthmus.api.meta import Later, Telling
 from isthmus.api.networking.destination_rule import TcpKeepalive
 from isthmus.api.networking.load_balancing import LocalityLoadBalancerSetting
 from isthmus.api.networking.virtual_service import HTTPRetry
 from isthmus.api.shapes import PortNumber, UInt32
 
 
-class OutboundPolicy(Preserving):
+class OutboundPolicy(Telling):
     """What happens to calls of hosts that nobody declared."""
 
     mode: Literal["ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", "REGISTRY_ONLY"] = "ALLOW_ANY"
@@ -25,28 +25,28 @@ class OutboundPolicy(Preserving):
     their host is), or dropped (requests get 502)."""
 
 
-class InboundPolicy(Preserving):
+class InboundPolicy(Telling):
     """Where a workload's proxy dials the workload."""
 
     mode: Literal["PASSTHROUGH", "LOCALHOST"] = "PASSTHROUGH"
     """At the address that the caller dialled, or at the loopback address."""
 
 
-class PathNormalization(Preserving):
+class PathNormalization(Telling):
     """How the paths of requests are cleaned before they are matched."""
 
     normalization: Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = "DEFAULT"
     """`DEFAULT` is `BASE`: RFC 3986."""
 
 
-class MeshMtls(Preserving):
+class MeshMtls(Telling):
     """Mutual TLS between proxies."""
 
     min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = "TLS_AUTO"
     """The oldest version of TLS that proxies take from each other; 1.2 when left out."""
 
 
-class GatewayTopology(Preserving):
+class GatewayTopology(Telling):
     """What stands in front of gateways."""
 
     num_trusted_proxies: UInt32 = 0
@@ -59,23 +59,25 @@ class GatewayTopology(Preserving):
     """Set: every connection begins with the caller's address, in the PROXY protocol."""
 
 
-class ProxyDefaults(Preserving):
+class ProxyDefaults(Telling):
     """What holds for every proxy."""
 
-    concurrency: int | None = Field(default=None, ge=0)
+    concurrency: Annotated[int | None, Later("proxies have two workers, or one on one processor")] = Field(
+        default=None, ge=0
+    )
     """Worker threads of a proxy; two, or one on a machine with one processor, when left out."""
     gateway_topology: GatewayTopology | None = None
     """What stands in front of gateways."""
 
 
-class NetworkEndpoints(Preserving):
+class NetworkEndpoints(Telling):
     """Which endpoints belong to a network."""
 
     from_cidr: str = ""
     """A range of addresses."""
 
 
-class NetworkGateway(Preserving):
+class NetworkGateway(Telling):
     """Where a network is entered."""
 
     address: str = ""
@@ -84,7 +86,7 @@ class NetworkGateway(Preserving):
     """Port that passes mutual TLS through."""
 
 
-class Network(Preserving):
+class Network(Telling):
     """Machines that can dial each other."""
 
     endpoints: tuple[NetworkEndpoints, ...] = ()
@@ -93,14 +95,14 @@ class Network(Preserving):
     """Where others enter it."""
 
 
-class MeshConfigSpec(Preserving):
+class MeshConfigSpec(Telling):
     """Spec of a MeshConfig."""
 
-    trust_domain: str = ""
+    trust_domain: Annotated[str, Later("that of `isthmus serve --trust-domain` holds")] = ""
     """Trust domain of the mesh's identities; fixed when the control plane is set up."""
     trust_domain_aliases: tuple[str, ...] = ()
     """Other trust domains whose identities are taken as the mesh's own."""
-    root_namespace: str = ""
+    root_namespace: Annotated[str, Later("it is `isthmus-system`; `isthmus render` obeys this one")] = ""
     """Namespace whose objects hold for the whole mesh; fixed when the control plane is set up."""
     outbound_traffic_policy: OutboundPolicy | None = None
     """What happens to calls of hosts that nobody declared; a Sidecar may say otherwise."""
@@ -144,8 +146,3 @@ class MeshConfigSpec(Preserving):
     """Networks by name, as in Istio's `meshNetworks`; the mesh's own gateways need no entry."""
     default_config: ProxyDefaults | None = None
     """What holds for every proxy."""
-
-    @property
-    def kept(self) -> Mapping[str, object]:
-        """Fields that are not named here."""
-        return self.model_extra or {}

@@ -46,6 +46,11 @@ class Preserving(Model):
     model_config = ConfigDict(extra="allow")
 
 
+class Telling(Preserving):
+    """A shape of the mesh's settings: a field that it does not name would mean something, so its author is
+    told that it does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Later:
     """Marks a field that is stored and validated but does not change what proxies do yet.
@@ -57,6 +62,21 @@ class Later:
     text: str = ""
     values: tuple[object, ...] = ()
     unless: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Marks a field that means nothing to a mesh: it is stored and given back, for other tools."""
+
+    text: str = "for other tools"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Marks a field that validation refuses whatever it says; with `below`, these fields of its object."""
+
+    text: str
+    below: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,15 @@
-"""The marks on models and kinds -> what an object sets that does nothing yet, and docs/support.md.
+"""The marks on models and kinds -> warnings about what an object sets that does nothing yet."""
 
-python -m isthmus.api.support > docs/support.md
-"""
-
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from isthmus.api.fields import fields, path
-from isthmus.api.kinds import KINDS, Kind
-from isthmus.api.meta import Later, Model, Object, Problem
+from isthmus.api.fields import path
+from isthmus.api.kinds import KINDS
+from isthmus.api.meta import Later, Model, Object, Problem, Telling
 
-_HEAD = """# What does something, and what does not yet
+Mark = TypeVar("Mark")
 
-Isthmus stores and validates every field of the kinds below, as Istio does. Some of them do not change yet
-what proxies do. An object that sets such a field says so: in the warnings of the request that wrote it, and
-in its condition `Translated`, which is `False` and names the fields. Nothing is dropped silently.
-
-This page is made from the marks on the models: `python -m isthmus.api.support > docs/support.md`.
-"""
+UNKNOWN_SETTING = Later("this setting is not known here")
 
 
 def untranslated(obj: Object) -> list[Problem]:
@@ -32,6 +23,11 @@ def untranslated(obj: Object) -> list[Problem]:
     ]
 
 
+def mark(metadata: Sequence[Any], sort: type[Mark]) -> Mark | None:
+    """The mark of this sort on a field, None when it has none."""
+    return next((found for found in metadata if isinstance(found, sort)), None)
+
+
 def _warning(field: str, text: str) -> Problem:
     return Problem(field, text, severity="warning")
 
@@ -41,12 +37,14 @@ def _set(model: Model, prefix: str) -> Iterator[tuple[str, Later]]:
         if name not in model.model_fields_set:
             continue
         value = getattr(model, name)
-        later = _mark(info.metadata)
+        later = mark(info.metadata, Later)
         field = path(prefix, [info.alias or name])
         if later is None:
             yield from _inside(value, field)
         elif value != info.get_default(call_default_factory=True, validated_data={}) and _meant(value, later):
             yield field, later
+    if isinstance(model, Telling):
+        yield from ((path(prefix, [name]), UNKNOWN_SETTING) for name in model.model_extra or ())
 
 
 def _inside(value: Any, field: str) -> Iterator[tuple[str, Later]]:
@@ -60,64 +58,8 @@ def _inside(value: Any, field: str) -> Iterator[tuple[str, Later]]:
             yield from _inside(item, f"{field}[{index}]")
 
 
-def _mark(metadata: Sequence[Any]) -> Later | None:
-    return next((mark for mark in metadata if isinstance(mark, Later)), None)
-
-
 def _meant(value: Any, later: Later) -> bool:
     for one in value if isinstance(value, tuple) else (value,):
         if one in later.values or (later.unless and one not in later.unless):
             return True
     return not later.values and not later.unless
-
-
-# docs/support.md
-
-
-def page() -> str:
-    """The whole of docs/support.md."""
-    return "\n".join([_HEAD, *_kinds(), *(line for kind in KINDS.values() for line in _section(kind))])
-
-
-def _kinds() -> Iterator[str]:
-    yield "| Kind | Versions | State |"
-    yield "|---|---|---|"
-    for kind in KINDS.values():
-        count = len(list(_marked(kind.spec_model, "spec", ())))
-        state = (
-            f"stored only: {kind.later}" if kind.later else f"{count} fields to come" if count else "whole"
-        )
-        yield f"| {kind.kind} | {', '.join(kind.api_versions)} | {state} |"
-    yield ""
-
-
-def _section(kind: Kind) -> Iterator[str]:
-    rows = [] if kind.later else list(_marked(kind.spec_model, "spec" if kind.has_spec else "", ()))
-    if not rows:
-        return
-    yield f"## {kind.kind}\n"
-    yield "| Field | What happens instead |"
-    yield "|---|---|"
-    for field, later in rows:
-        only = f" (only {', '.join(map(str, later.values))})" if later.values else ""
-        only += f" (other than {', '.join(map(str, later.unless))})" if later.unless else ""
-        yield f"| `{field}`{only} | {later.text or 'it is not looked at'} |"
-    yield ""
-
-
-def _marked(model: type[Model], prefix: str, above: tuple[type[Model], ...]) -> Iterator[tuple[str, Later]]:
-    if model in above:
-        return
-    for name, info in model.model_fields.items():
-        plain = info.alias or name
-        found = fields(model)[plain]
-        suffix = {"one": "", "list": "[]", "map": "[*]"}[found.container]
-        field = path(prefix, [plain])
-        if later := _mark(info.metadata):
-            yield field, later
-        elif found.model is not None:
-            yield from _marked(found.model, field + suffix, (*above, model))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

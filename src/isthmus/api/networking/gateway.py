@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from isthmus.api.meta import Model
+from isthmus.api.meta import Later, Model, Refused
 from isthmus.api.shapes import UInt32
 
 TLSProtocol = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
@@ -21,7 +21,7 @@ class TLSCertificate(Model):
     """Path of the server's certificate."""
     private_key: str = ""
     """Path of the server's private key."""
-    ca_certificates: str = ""
+    ca_certificates: Annotated[str, Later("those of the server itself count, beside `tlsCertificates`")] = ""
     """Path of the certificates that clients' must lead to."""
 
 
@@ -77,8 +77,8 @@ class ServerPort(Model):
     """HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, REDIS, MYSQL, TCP or TLS."""
     name: str = ""
     """Name of the port, unique in the Gateway."""
-    target_port: UInt32 = 0
-    """Istio refuses it: it never had an effect."""
+    target_port: Annotated[UInt32, Refused("as in Istio, where it never had an effect")] = 0
+    """Port of an endpoint."""
 
 
 class Server(Model):
@@ -92,8 +92,8 @@ class Server(Model):
     """Hosts that are served, as `dnsName` or `namespace/dnsName`; either may be `*`."""
     tls: ServerTLSSettings | None = None
     """TLS of the server."""
-    default_endpoint: str = ""
-    """Never had an effect."""
+    default_endpoint: Annotated[str, Later("as in Istio; a VirtualService says where requests go")] = ""
+    """Where traffic goes that no rule is about."""
     name: str = ""
     """Name of the server, for statistics."""
 

@@ -3,15 +3,21 @@
 https://istio.io/latest/docs/reference/config/networking/sidecar/
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from isthmus.api.meta import Model
+from isthmus.api.meta import Model, Refused
 from isthmus.api.networking.destination_rule import ConnectionPoolSettings
 from isthmus.api.networking.gateway import ServerTLSSettings
 from isthmus.api.networking.virtual_service import Destination
 from isthmus.api.shapes import UInt32, WorkloadSelector
 
 CaptureMode = Literal["DEFAULT", "IPTABLES", "NONE"]
+
+
+_OF_GATEWAYS = Refused(
+    "for gateways only; name files instead",
+    below=("httpsRedirect", "credentialName", "credentialNames", "tlsCertificates", "subjectAltNames"),
+)
 
 
 class SidecarPort(Model):
@@ -23,8 +29,8 @@ class SidecarPort(Model):
     """HTTP, HTTPS, GRPC, HTTP2, MONGO, TCP, TLS, …; TCP when left out."""
     name: str = ""
     """Name of the port."""
-    target_port: UInt32 = 0
-    """Istio refuses it: it never had an effect."""
+    target_port: Annotated[UInt32, Refused("as in Istio, where it never had an effect")] = 0
+    """Port of an endpoint."""
 
 
 class IstioIngressListener(Model):
@@ -38,7 +44,7 @@ class IstioIngressListener(Model):
     """Whether connections are captured on their way, or made to the proxy."""
     default_endpoint: str = ""
     """Where the workload listens: `127.0.0.1:port`, `0.0.0.0:port` (or IPv6), or a Unix socket."""
-    tls: ServerTLSSettings | None = None
+    tls: Annotated[ServerTLSSettings | None, _OF_GATEWAYS] = None
     """TLS that the proxy opens for callers from outside the mesh; needs mutual TLS off for the port."""
     connection_pool: ConnectionPoolSettings | None = None
     """Limits of connections and requests to this port of the workload."""

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from isthmus.api.duration import Duration
-from isthmus.api.meta import Model, NullIsEmpty
+from isthmus.api.meta import Later, Model, NullIsEmpty, Refused
 from isthmus.api.networking.http_options import CorsPolicy, Delegate, RegexRewrite
 from isthmus.api.shapes import Int32, Percent, PortSelector, StringMatch, UInt32
+
+_NEVER = "as in Istio, where it was never built"
 
 
 class Destination(Model):
@@ -163,8 +165,8 @@ class Delay(Model):
     """Old way to spell `percentage`, in whole percents."""
     fixed_delay: Duration | None = None
     """How long they are delayed; at least 1ms."""
-    exponential_delay: Duration | None = None
-    """Istio refuses it: never implemented."""
+    exponential_delay: Annotated[Duration | None, Refused(_NEVER)] = None
+    """A delay that grows by chance."""
 
 
 class Abort(Model):
@@ -176,8 +178,8 @@ class Abort(Model):
     """Status code of the answer, 200 to 599."""
     grpc_status: str | None = None
     """gRPC status of the answer by its name, such as UNAVAILABLE."""
-    http2_error: str | None = Field(default=None, alias="http2Error")
-    """Istio refuses it: never implemented."""
+    http2_error: Annotated[str | None, Refused(_NEVER)] = Field(default=None, alias="http2Error")
+    """HTTP/2's error code of a stream that is reset."""
 
 
 class HTTPFaultInjection(Model):
@@ -244,8 +246,8 @@ class L4MatchAttributes(Model):
     """Addresses or CIDR ranges that the connection was made to."""
     port: UInt32 | None = None
     """The port of the host that the connection is addressed to."""
-    source_subnet: str = ""
-    """Never had an effect."""
+    source_subnet: Annotated[str, Later("as in Istio; callers are chosen by `sourceLabels`")] = ""
+    """Range of the caller's address."""
     source_labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the calling workload; not for gateways."""
     gateways: tuple[str, ...] = ()

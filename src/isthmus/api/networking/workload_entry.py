@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from isthmus.api.meta import Later, Model
+from isthmus.api.meta import Model
 from isthmus.api.shapes import PortNumber, UInt32
 
 
@@ -21,7 +21,7 @@ class WorkloadEntrySpec(Model):
     """Ports of the workload by name; a service port of the same name goes to this number."""
     labels: Annotated[Mapping[str, str], Field(max_length=256)] = Field(default_factory=dict)
     """Labels of the workload, which selectors look at."""
-    network: Annotated[str, Field(max_length=2048), Later("all workloads count as one network")] = ""
+    network: Annotated[str, Field(max_length=2048)] = ""
     """Network of the workload; workloads of one network reach each other directly."""
     locality: Annotated[str, Field(max_length=2048)] = ""
     """Place of the workload as region/zone/subzone."""
