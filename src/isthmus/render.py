@@ -27,7 +27,7 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.validate import validate
 from isthmus.engine import Engine
 from isthmus.envoy.manifest import manifest
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ProxyId
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Manifest, ProxyId
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import Proxy
 from isthmus.mesh.settings import KIND, NAME
@@ -120,6 +120,20 @@ def rendered(
     objects: Sequence[Object], proxy: ProxyId | Proxy, settings: MeshSettings
 ) -> dict[str, list[dict[str, Any]]]:
     """What the proxy would hold, in Envoy's JSON form, each list sorted by name."""
+    held = manifests(objects, proxy, settings, [type_url for type_url, _ in _SECTIONS.values()])
+    return {
+        section: [
+            MessageToDict(model.FromString(found.body), preserving_proto_field_name=True)
+            for _, found in sorted(held[type_url].items())
+        ]
+        for section, (type_url, model) in _SECTIONS.items()
+    }
+
+
+def manifests(
+    objects: Sequence[Object], proxy: ProxyId | Proxy, settings: MeshSettings, types: Iterable[str]
+) -> dict[str, Manifest]:
+    """What the proxy would hold of these types in a world of these objects, as it is sent."""
     world = with_vips([*objects, *_implicit_namespaces(objects)], ())
     inputs = whole(world)
     inputs["mesh",] = settings
@@ -128,13 +142,7 @@ def rendered(
         proxy = ProxyId(proxy.namespace, DESCRIBED)
     engine = Engine()
     engine.commit(inputs)
-    return {
-        section: [
-            MessageToDict(model.FromString(found.body), preserving_proto_field_name=True)
-            for _, found in sorted(engine(manifest, type_url, proxy).items())
-        ]
-        for section, (type_url, model) in _SECTIONS.items()
-    }
+    return {type_url: engine(manifest, type_url, proxy) for type_url in types}
 
 
 def _as_registered(proxy: Proxy, objects: Iterable[Object]) -> Proxy:

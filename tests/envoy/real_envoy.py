@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import distribution
 from pathlib import Path
@@ -41,6 +41,7 @@ class Discovery:
     def __init__(self) -> None:
         self.manifests: dict[str, Manifest] = {}
         self.secrets: dict[str, bytes] = {}
+        self.secret: Callable[[str], bytes | None] = lambda name: self.secrets.get(name)
         self.refused: list[str] = []
         self.accepted: dict[str, int] = {}
         self.pushes: dict[str, int] = {}
@@ -60,10 +61,11 @@ class Discovery:
             )
         assert not self.refused, "\n".join(self.refused)
 
-    def _resources(self, type_url: str) -> dict[str, tuple[str, bytes]]:
+    def _resources(self, type_url: str, asked: set[str]) -> dict[str, tuple[str, bytes]]:
         if type_url == SECRET:
-            return {name: (str(hash(body)), body) for name, body in self.secrets.items()}
-        return {name: (r.version, r.body) for name, r in self.manifests.get(type_url, {}).items()}
+            return {name: (str(hash(body)), body) for name in asked if (body := self.secret(name))}
+        held = self.manifests.get(type_url, {})
+        return {n: (r.version, r.body) for n, r in held.items() if type_url in WILDCARD or n in asked}
 
     async def stream(
         self, requests: AsyncIterator[discovery_v3.DeltaDiscoveryRequest], _: object
@@ -116,9 +118,7 @@ class Discovery:
     def _response(
         self, type_url: str, asked: set[str], sent: dict[str, str]
     ) -> discovery_v3.DeltaDiscoveryResponse | None:
-        have = self._resources(type_url)
-        if type_url not in WILDCARD:
-            have = {name: found for name, found in have.items() if name in asked}
+        have = self._resources(type_url, asked)
         changed = {name: found for name, found in have.items() if sent.get(name) != found[0]}
         removed = sent.keys() - have.keys()
         if not changed and not removed:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from routing_cases import judge
 
-_SAMPLE = Path(__file__).parents[3] / "shared" / "cases" / "routing_sample.json"
+SAMPLE = Path(__file__).parents[3] / "shared" / "cases" / "routing_sample.json"
 
 
 def _cases() -> Sequence[Any]:
-    if not _SAMPLE.exists():
-        return [pytest.param({}, id="none", marks=pytest.mark.skip(f"{_SAMPLE} is not there"))]
-    return [pytest.param(case, id=case["id"]) for case in json.loads(_SAMPLE.read_text())]
+    if not SAMPLE.exists():
+        return [pytest.param({}, id="none", marks=pytest.mark.skip(f"{SAMPLE} is not there"))]
+    return [pytest.param(case, id=case["id"]) for case in json.loads(SAMPLE.read_text())]
 
 
 @pytest.mark.parametrize("case", _cases())

