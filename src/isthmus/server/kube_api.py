@@ -16,7 +16,8 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from isthmus.server import kube_discovery
 from isthmus.server.admission import (
@@ -63,7 +64,7 @@ def kube_api(
     mint_token: MintToken,
     foresee: Foresee = lambda _: {},
     now: Callable[[], float] = time.time,
-) -> list[Route]:
+) -> list[BaseRoute]:
     """The routes of the API. `on_admit` completes objects before they are written, `foresee` warns of them.
 
     `more` makes further routes below `/apis`, for those who are known.
@@ -104,7 +105,7 @@ def kube_api(
             "/apis/{group}/{version}",
             known(_known(_document(lambda path: kube_discovery.resources(path["group"], path["version"])))),
         ),
-        Route("/{rest:path}", told(_nowhere), methods=methods),
+        _Elsewhere(told(_nowhere)),
     ]
 
 
@@ -194,6 +195,22 @@ async def _fine(_: Request) -> Response:
 
 async def _nowhere(_: Request) -> Response:
     raise no_such_path()
+
+
+class _Elsewhere(BaseRoute):
+    """Every path: that of a `Route` ends before a line break."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """All of HTTP."""
+        return (Match.FULL if scope["type"] == "http" else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers the request."""
+        response = await self._handler(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,36 @@ from pydantic.json_schema import models_json_schema
 
 from isthmus.api.codec import Metadata
 from isthmus.api.kinds import KINDS, Kind
-from isthmus.server.kube_bodies import patch_types
+from isthmus.server.kube_bodies import JSON_PATCH, patch_types
 from isthmus.server.merge_shapes import Shape, shape_of
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _JSON = "application/json"
+_OUTCOME: Schema = {
+    "type": "object",
+    "description": "What became of a request.",
+    "required": ["apiVersion", "kind"],
+    "properties": {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "status": {"type": "string", "description": "Success or Failure."},
+        "message": {"type": "string", "description": "A sentence for people."},
+        "reason": {"type": "string", "description": "One word for machines."},
+        "code": {"type": "integer", "format": "int32", "description": "The answer's HTTP status."},
+        "details": {
+            "type": "object",
+            "description": "What the request was about, and the fields that are wrong.",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
+    },
+}
+_REFUSED: Schema = {
+    "description": "Refused, and why.",
+    "content": {_JSON: {"schema": {"$ref": f"{_REF}{_META}Status"}}},
+}
 _STATUS: Schema = {
     "type": "object",
     "description": "What the control plane says about the object.",
@@ -61,7 +84,7 @@ def openapi(group: str, version: str) -> Schema | None:
         "openapi": "3.0.0",
         "info": {"title": "Isthmus", "version": version},
         "paths": paths,
-        "components": {"schemas": _schemas(kinds, version)},
+        "components": {"schemas": _schemas(kinds, version), "responses": {"Refused": _REFUSED}},
     }
 
 
@@ -80,7 +103,7 @@ def _schemas(kinds: Iterable[Kind], version: str) -> Schema:
         schemas |= _object(kind, version, schemas)
     _say_once(schemas, schemas)
     schemas[f"{_META}DeleteOptions"] = _DELETE_OPTIONS
-    schemas[f"{_META}Status"] = {"type": "object", "description": "What became of a request."}
+    schemas[f"{_META}Status"] = _OUTCOME
     return schemas
 
 
@@ -243,14 +266,14 @@ def _paths(kind: Kind, version: str) -> Schema:
         many: {
             "parameters": where,
             "get": operations.made("list", query=_LIST),
-            "post": operations.made("post", query=_WRITE, body=(_JSON,), code="201"),
+            "post": operations.made("post", query=_WRITE, body=(_JSON,), codes=("201",)),
             "delete": operations.made("deletecollection", query=(*_LIST, *_DELETE)),
         },
         one: {
             "parameters": named,
             "get": operations.made("get"),
             "put": operations.made("put", query=_WRITE, body=(_JSON,)),
-            "patch": operations.made("patch", query=(*_WRITE, _FORCE), body=patches),
+            "patch": operations.made("patch", query=(*_WRITE, _FORCE), body=patches, codes=("200", "201")),
             "delete": operations.made("delete", query=_DELETE),
         },
         f"{one}/status": {
@@ -279,7 +302,7 @@ class _Operations:
         *,
         query: Iterable[Schema] = (),
         body: tuple[str, ...] = (),
-        code: str = "200",
+        codes: tuple[str, ...] = ("200",),
         part: str = "",
     ) -> Schema:
         """One operation."""
@@ -287,24 +310,30 @@ class _Operations:
         ref = {"$ref": f"{_REF}{name}List" if action == "list" else _REF + name}
         if action in {"delete", "deletecollection"}:
             ref = {"$ref": f"{_REF}{_META}Status"}
+        answer = {"description": "OK", "content": {_JSON: {"schema": ref}}}
         operation: Schema = {
             "operationId": f"{action}_{self._kind.group}_{self._version}_{self._kind.kind}{part}".replace(
                 ".", "_"
             ),
             "tags": [f"{self._kind.group or 'core'}_{self._version}"],
             "parameters": [*query],
-            "responses": {code: {"description": "OK", "content": {_JSON: {"schema": ref}}}},
+            "responses": {one: answer for one in codes} | {"4XX": {"$ref": "#/components/responses/Refused"}},
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": _gvk(self._kind, self._version),
         }
         if body:
-            patch = {"type": "object"} if action == "patch" else {"$ref": _REF + name}
-            content = {media: {"schema": patch} for media in body}
+            content = {media: {"schema": _body(action, media, {"$ref": _REF + name})} for media in body}
             operation["requestBody"] = {"required": True, "content": content}
         if action in {"delete", "deletecollection"}:
             options = {"schema": {"$ref": f"{_REF}{_META}DeleteOptions"}}
             operation["requestBody"] = {"content": {_JSON: options}}
         return operation
+
+
+def _body(action: str, media: str, whole: Schema) -> Schema:
+    if action != "patch":
+        return whole
+    return {"type": "array", "items": {"type": "object"}} if media == JSON_PATCH else {"type": "object"}
 
 
 def _in_path(name: str, text: str) -> Schema:

@@ -377,7 +377,7 @@ async def _delete_options(request: Request) -> _DeleteOptions:
     wanted = request.query_params.get("propagationPolicy") or given.get("propagationPolicy") or ""
     if not wanted and (given.get("orphanDependents") or flag(request, "orphanDependents")):
         wanted = "Orphan"
-    if wanted not in {"", "Background", "Foreground", "Orphan"}:
+    if not isinstance(wanted, str) or wanted not in {"", "Background", "Foreground", "Orphan"}:
         supported = '"Background", "Foreground", "Orphan"'
         text = f'Unsupported value: "{str(wanted)[:40]}": supported values: {supported}'
         raise field_invalid("propagationPolicy", text)
