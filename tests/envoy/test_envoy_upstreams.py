@@ -2,20 +2,23 @@
 
 import asyncio
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
 from envoy.config.endpoint.v3 import endpoint_pb2 as assignment_v3
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns_cluster_v3
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import (
     upstream_proxy_protocol_pb2 as proxy_protocol_v3,
 )
+from fed_envoy import Envoy
 from policy_world import addresses, cluster, cluster_with, entry, http_options, rule, tls_context
 from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 from makers import BOOKINFO, World, service
 
 # TLS
@@ -154,6 +157,34 @@ def test_where_the_caller_wanted_to_at_another_port() -> None:
     assert not found.HasField("transport_socket")
 
 
+def test_passed_through_to_the_port_that_was_dialled() -> None:
+    said = "hosts: [x.com], ports: [{number: 80, name: http, targetPort: 8080}], resolution: STATIC"
+    passing = rule("{loadBalancer: {simple: PASSTHROUGH}}", "x.com")
+    found = cluster(World().apply(BOOKINFO, entry("x", said), passing), "outbound|80||x.com")
+    assert cluster_v3.Cluster.DiscoveryType.Name(found.type) == "ORIGINAL_DST"
+    assert not found.HasField("original_dst_lb_config")
+
+
+@pytest.mark.parametrize(("tls", "names"), [
+    ("mode: SIMPLE", {"autoSni": True, "autoSanValidation": True}),
+    ("mode: SIMPLE, sni: a.example", {"autoSanValidation": True}),
+    ("mode: SIMPLE, subjectAltNames: [a.example]", {"autoSni": True, "autoSanValidation": True}),
+    ("mode: SIMPLE, insecureSkipVerify: true", {"autoSni": True}),
+    ("mode: SIMPLE, credentialName: cred", None),
+    ("mode: ISTIO_MUTUAL", {"autoSni": True, "autoSanValidation": True}),
+    ("mode: ISTIO_MUTUAL, sni: a.example, insecureSkipVerify: true", None),
+])  # fmt: skip
+def test_tls_to_servers_that_requests_name(tls: str, names: dict[str, Any] | None) -> None:
+    """Below a wildcard no name is that of all servers: each must prove the one that the request has."""
+    said = "hosts: ['*.x.com'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DYNAMIC_DNS"
+    world = World().apply(BOOKINFO, entry("x", said), rule(f"{{tls: {{{tls}}}}}", "*.x.com"))
+    found = cluster(world, "outbound|80||*.x.com")
+    assert http_options(found).get("upstreamHttpProtocolOptions") == names
+    if found.HasField("transport_socket"):
+        sni = "a.example" if "sni:" in tls else None
+        assert tls_context(found.transport_socket).get("sni") == sni
+
+
 def test_a_unix_socket() -> None:
     said = "hosts: [x.com], ports: [{number: 80, name: http}], resolution: STATIC, endpoints: [{address: 'unix:///x'}]"
     world = World().apply(BOOKINFO, entry("x", said))
@@ -196,6 +227,7 @@ EVERYTHING = BOOKINFO + "".join(
     for i, (name, policy) in enumerate(
         [
             ("http", "{loadBalancer: {simple: PASSTHROUGH}}"),
+            ("http", "{retryBudget: {percent: 33, budgetInterval: 2.5s}}"),
             ("http", "{loadBalancer: {consistentHash: {httpHeaderName: x, maglev: {tableSize: 11}}}}"),
             ("http", "{loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 9}}}}"),
             ("http", "{loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 10s, aggression: 2}}}"),
@@ -260,7 +292,8 @@ async def test_envoy_takes_all_of_it(tmp_path: Path) -> None:
     many = rule("{}", "details", f", subsets: [{subsets}]")
     world = World().apply(EVERYTHING, ENTRIES, many)
     manifests = {
-        t: world.manifest(t, "bookinfo", "productpage-1") for t in (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+        t: world.manifest(t, "bookinfo", "productpage-1")
+        for t in (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
     }
     assert len(manifests[CLUSTER]) > 1000
     socket = tmp_path / "xds.sock"
@@ -268,3 +301,14 @@ async def test_envoy_takes_all_of_it(tmp_path: Path) -> None:
         discovery.secrets = secrets(tmp_path)
         await discovery.push(manifests)
         await discovery.wait_accepted(CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+        envoy = Envoy(tmp_path / "admin.sock", tmp_path / "envoy.log")
+        dump = json.loads(await envoy.get("/config_dump?resource=dynamic_active_clusters"))
+        budgets = [
+            limits["retry_budget"]
+            for found in dump["configs"]
+            for limits in found["cluster"].get("circuit_breakers", {}).get("thresholds", ())
+            if "retry_budget" in limits
+        ]
+        # Envoy reads what the messages that we write it with do not know
+        wanted = {"budget_percent": {"value": 33}, "budget_interval": "2.500s", "min_retry_concurrency": 3}
+        assert wanted in budgets

@@ -24,6 +24,9 @@ from isthmus.mesh.model import Port, Protocol, Resolution, Service, Subset
 
 Cluster = cluster_v3.Cluster
 
+_DNS_JITTER_S = 0.1
+"""So that not all machines ask at the same moment."""
+
 
 def cluster(q: Reader, target: Target) -> Resource | None:
     """The cluster of a target; None where there is nothing to lead to."""
@@ -94,7 +97,8 @@ def _discover(
         message.lb_policy = Cluster.CLUSTER_PROVIDED
         message.ClearField("lb_config")
         message.ClearField("common_lb_config")
-        if service.source.kind == "ServiceEntry" and port.target not in (0, port.number):
+        entry = service.source.kind == "ServiceEntry" and service.resolution is Resolution.NONE
+        if entry and port.target not in (0, port.number):
             message.original_dst_lb_config.upstream_port_override.value = int(port.target)
         return True
     if service.resolution.asks_dns:
@@ -113,6 +117,7 @@ def _ask_dns(message: cluster_v3.Cluster, refresh_s: float, resolution: Resoluti
     dns = dns_cluster_v3.DnsCluster(
         dns_refresh_rate=duration(refresh_s),
         respect_dns_ttl=True,
+        dns_jitter=duration(_DNS_JITTER_S),
         dns_lookup_family=dns_v3.V4_PREFERRED,
         all_addresses_in_single_endpoint=resolution is Resolution.DNS_ROUND_ROBIN,
     )
@@ -129,7 +134,8 @@ def may_hold_credentials(q: Reader, target: Target) -> bool:
 
 def dns_cache(host: str, place: Place) -> dns_cache_v3.DnsCacheConfig:
     """The cache of names below a wildcard; the filter that asks for them names the same one."""
-    cache = dns_cache_v3.DnsCacheConfig(name=f"outbound|dns|{host}", dns_lookup_family=dns_v3.V4_PREFERRED)
+    # Envoy tries the addresses of both families, and takes the one that answers
+    cache = dns_cache_v3.DnsCacheConfig(name=f"outbound|dns|{host}", dns_lookup_family=Cluster.ALL)
     if not place.router:
         cache.typed_dns_resolver_config.CopyFrom(resolvers.agent())
     return cache
@@ -151,7 +157,8 @@ def _secure(
     if said and said.mode != "ISTIO_MUTUAL":
         named = service.subject_alt_names if service.source.kind == "ServiceEntry" else ()
         selected = q(may_hold_credentials, target)
-        return upstream_tls.originate(message, said, options, named=named, selected=selected)
+        always = _is_dynamic(service)
+        return upstream_tls.originate(message, said, options, named=named, selected=selected, always=always)
     settings = q(world.settings)
     follows = message.HasField("type") and message.type == Cluster.ORIGINAL_DST
     peers = upstream_tls.Peers(
@@ -164,5 +171,8 @@ def _secure(
         all=follows,
     )
     alpn = upstream_tls.mesh_alpn(options, http=port.protocol.is_http)
-    upstream_tls.secure(message, said, peers, alpn, sni=naming.sni(target.host, target.port, target.subset))
+    sni = naming.sni(target.host, target.port, target.subset)
+    if said and _is_dynamic(service):
+        options, sni = upstream_tls.named_by_request(options, said, always=True), ""
+    upstream_tls.secure(message, said, peers, alpn, sni=sni)
     return options

@@ -26,6 +26,8 @@ HttpOptions: TypeAlias = http_options_v3.HttpProtocolOptions
 
 _UNLIMITED = 2**32 - 1
 _RETRY_SHARE, _RETRIES_AT_LEAST = 20.0, 3
+_BUDGET_INTERVAL = 3 << 3 | 2
+"""The tag of `RetryBudget.budget_interval`: Envoy knows the field, the messages of xds-protos do not yet."""
 _DEFAULT_KEEPALIVE = TcpKeepalive(time="300s", interval="30s")
 
 
@@ -60,6 +62,9 @@ def _thresholds(
         share = _RETRY_SHARE if budget.percent is None else budget.percent
         found.retry_budget.budget_percent.value = share
         found.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency or _RETRIES_AT_LEAST
+        if budget.budget_interval:
+            interval = duration(_seconds(budget.budget_interval)).SerializeToString()
+            found.retry_budget.MergeFromString(bytes((_BUDGET_INTERVAL, len(interval))) + interval)
     return found
 
 

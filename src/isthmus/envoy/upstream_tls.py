@@ -68,16 +68,18 @@ def originate(
     *,
     named: tuple[str, ...],
     selected: bool,
+    always: bool = False,
 ) -> HttpOptions | None:
     """Sets the socket of TLS to servers outside (SIMPLE, MUTUAL). Returns the HTTP options that go with it.
 
-    `selected`: whether the rule is for certain callers; only then may it name a credential.
+    `selected`: whether the rule is for certain callers; only then may it name a credential. `always`: as in
+    `named_by_request`.
     """
     certificate, roots = secrets_of(said, selected=selected)
     if certificate is None:
         return options
     unchecked = said.insecure_skip_verify is True
-    options = _named_by_request(options, said, unchecked=unchecked)
+    options = named_by_request(options, said, always=always)
     socket = tls.originated(
         tls.Origination(
             sni=said.sni,
@@ -108,16 +110,20 @@ def secrets_of(said: ClientTLSSettings, *, selected: bool) -> tuple[str | None, 
     return f"file-cert:{said.client_certificate}~{said.private_key}", roots
 
 
-def _named_by_request(
-    options: HttpOptions | None, said: ClientTLSSettings, *, unchecked: bool
+def named_by_request(
+    options: HttpOptions | None, said: ClientTLSSettings, *, always: bool = False
 ) -> HttpOptions | None:
-    """Without a name for the server, the host of the request is asked for, and must be in the certificate."""
-    if said.sni:
+    """Without a name for the server, the host of the request is asked for, and must be in the certificate.
+
+    `always`: it must be there whatever the rule names, as servers differ from request to request.
+    """
+    asked = not said.sni
+    checked = (always or (asked and not said.subject_alt_names)) and said.insecure_skip_verify is not True
+    if not (asked or checked):
         return options
     named = with_version(options or HttpOptions())
-    named.upstream_http_protocol_options.auto_sni = True
-    if not said.subject_alt_names and not unchecked:
-        named.upstream_http_protocol_options.auto_san_validation = True
+    named.upstream_http_protocol_options.auto_sni |= asked
+    named.upstream_http_protocol_options.auto_san_validation |= checked
     return named
 
 

@@ -201,7 +201,7 @@ class RetryBudget(Model):
     """Largest share of retries among the requests; 20 when left out."""
     min_retry_concurrency: UInt32 = 0
     """Retries that are always allowed; 3 when left out."""
-    budget_interval: Annotated[Duration | None, Later("requests under way are counted")] = None
+    budget_interval: Duration | None = None
     """Time over which requests are counted."""
 
 
