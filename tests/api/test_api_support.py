@@ -155,7 +155,10 @@ INGRESS_TLS: dict[str, Any] = {
     "subjectAltNames": ["a"],
 }
 PORT: dict[str, Any] = {"number": 443, "protocol": "HTTPS", "name": "a", "targetPort": 1}
+REFERENCE = {"group": "networking.istio.io", "kind": "Gateway", "name": "a", "namespace": "b"}
 REFUSED_BY_KIND: dict[str, dict[str, Any]] = {
+    "AuthorizationPolicy": {"targetRef": REFERENCE},
+    "RequestAuthentication": {"targetRef": REFERENCE},
     "VirtualService": {"hosts": ["a"], "http": [{"fault": FAULT, "route": [{"destination": {"host": "a"}}]}]},
     "Gateway": {"servers": [{"port": PORT, "hosts": ["a.b"], "tls": {"mode": "PASSTHROUGH"}}]},
     "Sidecar": {

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from isthmus.api.meta import Model
+from isthmus.api.meta import Model, Refused
 
 
 def _port(number: int) -> int:
@@ -111,5 +111,5 @@ class PolicyTargetReference(Model):
     """Kind of the resource: Service, ServiceEntry, Gateway or GatewayClass."""
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the resource."""
-    namespace: str = ""
-    """Must be empty: a policy cannot reach into another namespace."""
+    namespace: Annotated[str, Refused("a policy holds in its own namespace")] = ""
+    """Namespace of the resource."""
