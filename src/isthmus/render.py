@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
+from envoy.config.core.v3 import extension_pb2 as extension_v3
 from envoy.config.endpoint.v3 import endpoint_pb2 as endpoint_v3
 from envoy.config.listener.v3 import listener_pb2 as listener_v3
 from envoy.config.route.v3 import route_pb2 as route_v3
@@ -27,7 +28,7 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.validate import validate
 from isthmus.engine import Engine
 from isthmus.envoy.manifest import manifest
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Manifest, ProxyId
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Manifest, ProxyId
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import Proxy
 from isthmus.mesh.settings import KIND, NAME
@@ -119,15 +120,36 @@ def settings_from(config: Mapping[str, Any], objects: Iterable[Object]) -> tuple
 def rendered(
     objects: Sequence[Object], proxy: ProxyId | Proxy, settings: MeshSettings
 ) -> dict[str, list[dict[str, Any]]]:
-    """What the proxy would hold, in Envoy's JSON form, each list sorted by name."""
-    held = manifests(objects, proxy, settings, [type_url for type_url, _ in _SECTIONS.values()])
+    """What the proxy would hold, in Envoy's JSON form, each list sorted by name.
+
+    Filters that are sent apart from their listener are shown where they stand.
+    """
+    types = [type_url for type_url, _ in _SECTIONS.values()]
+    held = manifests(objects, proxy, settings, [*types, EXTENSION])
+    apart = {made["name"]: made for made in _shown(held[EXTENSION], extension_v3.TypedExtensionConfig)}
     return {
-        section: [
-            MessageToDict(model.FromString(found.body), preserving_proto_field_name=True)
-            for _, found in sorted(held[type_url].items())
-        ]
+        section: [_joined(made, apart) for made in _shown(held[type_url], model)]
         for section, (type_url, model) in _SECTIONS.items()
     }
+
+
+def _shown(found: Manifest, model: type[Message]) -> list[Any]:
+    """The resources as JSON, sorted by name."""
+    return [
+        MessageToDict(model.FromString(each.body), preserving_proto_field_name=True)
+        for _, each in sorted(found.items())
+    ]
+
+
+def _joined(made: Any, apart: Mapping[str, Any]) -> Any:
+    """The same JSON, with filters in place of where they are to be found."""
+    if isinstance(made, list):
+        return [_joined(each, apart) for each in made]
+    if not isinstance(made, dict):
+        return made
+    if "config_discovery" in made and made.get("name") in apart:
+        return apart[made["name"]]
+    return {name: _joined(value, apart) for name, value in made.items()}
 
 
 def manifests(

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
+from envoy.config.core.v3 import extension_pb2 as extension_v3
 from envoy.config.endpoint.v3 import endpoint_pb2 as assignment_v3
 from envoy.config.listener.v3 import listener_pb2 as listener_v3
 from envoy.config.route.v3 import route_pb2 as route_v3
 from google.protobuf.json_format import MessageToDict
 
 from isthmus._pb.isthmus.agent.v1 import agent_pb2
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, Manifest
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, HOST, LISTENER, ROUTES, Manifest
 from makers import World
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("*/in.yaml"))
@@ -25,6 +26,7 @@ _MESSAGES: dict[str, Any] = {
     ENDPOINTS: assignment_v3.ClusterLoadAssignment,
     LISTENER: listener_v3.Listener,
     ROUTES: route_v3.RouteConfiguration,
+    EXTENSION: extension_v3.TypedExtensionConfig,
     HOST: agent_pb2.HostConfig,
 }
 _WORDS = {

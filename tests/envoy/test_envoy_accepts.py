@@ -7,14 +7,14 @@ import pytest
 from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES
 from makers import BOOKINFO, World
 
 pytestmark = [
     pytest.mark.envoy,
     pytest.mark.skipif(not can_unshare(), reason="needs network namespaces (unshare --user --net)"),
 ]
-SERVED = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+SERVED = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
 
 RULES = """
 apiVersion: networking.istio.io/v1

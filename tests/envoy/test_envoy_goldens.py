@@ -8,7 +8,7 @@ from golden import CASES, manifests, readable
 from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, HOST, LISTENER, ROUTES
 from isthmus.envoy.soundness import faults
 
 _each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -36,7 +36,7 @@ async def test_envoy_takes_it(case: Path, tmp_path: Path) -> None:
     del found[HOST]
     socket = tmp_path / "xds.sock"
     # Envoy asks for routes and endpoints only when something needs them
-    wanted = [t for t in (CLUSTER, ENDPOINTS, LISTENER, ROUTES) if found[t]]
+    wanted = [t for t in (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION) if found[t]]
     async with served(socket) as discovery, running(tmp_path, socket), asyncio.timeout(15):
         discovery.secrets = secrets(tmp_path)
         await discovery.push(found)

@@ -13,7 +13,7 @@ from real_network import VM_V4, VM_V6, Machine, envoy_user, machines, possible
 
 from isthmus._pb.isthmus.agent.v1 import agent_pb2
 from isthmus.agent.capture import Capture, ruleset
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, HOST, LISTENER, ROUTES
 from makers import World, service, workload
 
 pytestmark = [
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(not possible(), reason="needs root, ip, nft, nsenter, setpriv"),
 ]
-SERVED = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+SERVED = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
 
 SHOP = "".join(
     (

@@ -8,7 +8,7 @@ from envoy.config.listener.v3 import listener_pb2 as listener_v3
 from envoy.config.route.v3 import route_pb2 as route_v3
 from envoy.service.discovery.v3 import discovery_pb2 as discovery_v3
 
-from isthmus.envoy.canary import ROUTE_PLACES
+from isthmus.envoy.canary import PLACES
 from isthmus.envoy.message import resource
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resource
 from isthmus.server.canary_examination import Examination, ThrowAway
@@ -50,7 +50,7 @@ class Dialogue:
 
     def begin(self) -> None:
         self.examination = Examination(self.vetting, ThrowAway(b"chain", b"key"), lambda: self.now)
-        for kind, names in ((CLUSTER, ()), (LISTENER, ()), (ROUTES, ROUTE_PLACES)):
+        for kind, names in ((CLUSTER, ()), (LISTENER, ()), *PLACES.items()):
             assert not self.examination.live
             self.examination.receive(Request(kind, names))
             for said in self.said():
@@ -108,10 +108,10 @@ def test_routes_have_places_of_their_own() -> None:
     many = [routes(f"r{number}") for number in range(20)]
     talk.ask(*many)
     (first,) = talk.said()
-    assert [shown.name for shown in first.resources] == list(ROUTE_PLACES)
+    assert [shown.name for shown in first.resources] == list(PLACES[ROUTES])
     talk.answer(first)
     (second,) = talk.said()
-    assert [shown.name for shown in second.resources] == list(ROUTE_PLACES[:4])
+    assert [shown.name for shown in second.resources] == list(PLACES[ROUTES][:4])
     assert not second.removed_resources
 
 

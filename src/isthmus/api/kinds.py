@@ -68,6 +68,11 @@ class Kind:
     """Set: objects are stored and validated, but do nothing yet; what happens instead."""
 
     @property
+    def of_kubernetes(self) -> bool:
+        """Whether the kind is one of Kubernetes' own, which is told apart from kinds added to it."""
+        return not self.group or self.group.endswith(".k8s.io")
+
+    @property
     def api_versions(self) -> tuple[str, ...]:
         """What `apiVersion` may say, the preferred one first."""
         return tuple(f"{self.group}/{version}" if self.group else version for version in self.versions)
@@ -111,6 +116,7 @@ def _core(
     namespaced: bool = True,
     has_spec: bool = True,
     programmed: bool = False,
+    categories: tuple[str, ...] = (),
     columns: tuple[Column, ...] = (AGE,),
 ) -> Kind:
     return Kind(
@@ -124,6 +130,7 @@ def _core(
         spec_model=model,
         has_spec=has_spec,
         programmed=programmed,
+        categories=categories,
         columns=columns,
     )
 
@@ -138,6 +145,7 @@ _ALL = (
         core.ServiceSpec,
         "svc",
         programmed=True,
+        categories=("all",),
         columns=(
             Column("Type", ".spec.type", description="How the service is exposed."),
             Column("Cluster-IP", ".spec.clusterIP", description="Virtual address of the service."),
@@ -174,6 +182,7 @@ _ALL = (
         "pods",
         cluster.PodSpec,
         "po",
+        categories=("all",),
         columns=(Column("Status", ".status.phase", description="Where the Pod is in its life."), AGE),
     ),
     _core("IngressClass", "ingressclasses", ingress.IngressClassSpec, group=INGRESS, namespaced=False),
@@ -287,10 +296,10 @@ _ALL = (
         "authorizationpolicies",
         security.AuthorizationPolicySpec,
         "ap",
+        programmed=True,
         group=SECURITY,
         versions=_SECURITY_VERSIONS,
         columns=(Column("Action", ".spec.action", description="What happens to the requests."), AGE),
-        later="requests are let through as if it was not there",
     ),
     _istio(
         "Telemetry",

@@ -202,13 +202,15 @@ class AuthorizationPolicySpec(Model):
 
     selector: LabelSelector | None = None
     """The workloads this is about; without it the whole namespace, in the root namespace the whole mesh."""
-    target_ref: Annotated[PolicyTargetReference | None, Later(_ATTACHED)] = None
+    target_ref: PolicyTargetReference | None = None
     """Old way to spell `targetRefs` for one resource."""
-    target_refs: Annotated[TargetRefs, Later(_ATTACHED)] = ()
-    """Resources this is attached to, instead of a selector."""
+    target_refs: TargetRefs = ()
+    """Resources this is attached to, instead of a selector: gateways by name."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=512)] = ()
     """Requests that the action is for; none of them when left out, so that ALLOW lets nothing through."""
-    action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"
+    action: Annotated[
+        Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"], Later("nothing is audited", values=("AUDIT",))
+    ] = "ALLOW"
     """What happens to the requests; CUSTOM and DENY come before ALLOW."""
-    provider: ExtensionProvider | None = None
+    provider: Annotated[ExtensionProvider | None, Later("what the rules are for is refused")] = None
     """Who decides, for CUSTOM."""

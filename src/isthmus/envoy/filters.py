@@ -58,10 +58,14 @@ class Carriage:
 
 
 def outbound_http(
-    style: Manner, stat_prefix: str, route_name: str, before_router: Sequence[hcm_v3.HttpFilter] = ()
+    style: Manner,
+    stat_prefix: str,
+    route_name: str,
+    before_router: Sequence[hcm_v3.HttpFilter] = (),
+    first: Sequence[hcm_v3.HttpFilter] = (),
 ) -> Filter:
     """Requests by the route configuration of that name."""
-    manager = _manager(style, stat_prefix, (_fault(), _cors(), *before_router, _router()))
+    manager = _manager(style, stat_prefix, (*first, _fault(), _cors(), *before_router, _router()))
     manager.rds.CopyFrom(hcm_v3.Rds(config_source=from_ads(), route_config_name=route_name))
     return _http(manager)
 
@@ -96,8 +100,13 @@ class InboundRoute:
     """Whether what the workload never saw is sent again; gRPC callers do that themselves."""
 
 
-def inbound_http(style: Manner, to: InboundRoute, *, mtls: bool) -> Filter:
-    """Requests to a workload's own port; over mTLS the application is told who calls."""
+def inbound_http(
+    style: Manner, to: InboundRoute, *, mtls: bool, first: Sequence[hcm_v3.HttpFilter] = ()
+) -> Filter:
+    """Requests to a workload's own port, as far as the `first` filters let them through.
+
+    Over mTLS the application is told who calls.
+    """
     everything = route_components_v3.Route(
         name="default",
         match={"prefix": "/"},
@@ -113,7 +122,7 @@ def inbound_http(style: Manner, to: InboundRoute, *, mtls: bool) -> Filter:
     if to.retried:
         everything.route.retry_policy.retry_on = "reset-before-request"
         everything.route.retry_policy.num_retries.value = 2
-    manager = _manager(style, to.stat_prefix, (_router(),))
+    manager = _manager(style, to.stat_prefix, (*first, _router()))
     manager.route_config.CopyFrom(_routes(to.cluster, f"inbound|http|{to.service_port}", everything))
     if mtls:
         # what the caller wrote into the header itself is never passed on

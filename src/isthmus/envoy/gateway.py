@@ -8,13 +8,23 @@ from collections.abc import Mapping
 
 from isthmus._pb.isthmus.agent.v1 import agent_pb2
 from isthmus.engine import Reader
-from isthmus.envoy import gateway_dnat, outbound
+from isthmus.envoy import access, gateway_dnat, outbound
 from isthmus.envoy.gateway_listeners import edge_listeners
 from isthmus.envoy.gateway_secrets import secrets
 from isthmus.envoy.host import HOST_NAME
 from isthmus.envoy.message import resource
 from isthmus.envoy.naming import BLACK_HOLE
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest, Resource
+from isthmus.envoy.resource import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    HOST,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    Manifest,
+    Resource,
+)
 from isthmus.envoy.routes_gateway import GatewayServer, gateway_routes
 from isthmus.mesh.gateways import Edge
 from isthmus.mesh.gateways_listeners import WILDCARDS, listeners
@@ -31,6 +41,8 @@ def edge_manifest(q: Reader, type_url: str, edge: Edge) -> Manifest:
         return q(edge_listeners, edge)
     if type_url == ROUTES:
         return q(routes, edge)
+    if type_url == EXTENSION:
+        return q(access.extensions, edge.policies)
     if type_url == SECRET:
         return {**q(outbound.credentials, edge.scope), **q(secrets, edge)}
     if type_url == HOST:

@@ -11,13 +11,15 @@ from envoy.config.listener.v3 import listener_pb2 as listener_v3
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import filters, gateway_tls, inspectors, naming, tls
+from isthmus.envoy import access, filters, gateway_tls, inspectors, naming, tls
+from isthmus.envoy.access import Access
 from isthmus.envoy.filters import Filter, Hcm, Manner
 from isthmus.envoy.listeners_tcp import carriage
 from isthmus.envoy.message import address, duration, packed, resource
 from isthmus.envoy.resource import LISTENER, Resource
 from isthmus.envoy.rules import weights
 from isthmus.mesh import world
+from isthmus.mesh.authorization import Policy
 from isthmus.mesh.gateways import Edge
 from isthmus.mesh.gateways_listeners import Chain, Listener, dnat, listeners
 from isthmus.mesh.model import Front, Scope
@@ -31,11 +33,11 @@ _UNIX = "unix://"
 
 def edge_listeners(q: Reader, edge: Edge) -> dict[str, Resource]:
     """The listeners of an edge, by name."""
-    found = (q(listener, edge.scope, said) for said in q(listeners, edge).listeners)
+    found = (q(listener, edge.scope, edge.policies, said) for said in q(listeners, edge).listeners)
     return {made.name: made for made in found}
 
 
-def listener(q: Reader, scope: Scope, said: Listener) -> Resource:
+def listener(q: Reader, scope: Scope, policies: tuple[Policy, ...], said: Listener) -> Resource:
     """One listener."""
     first, *others = (_address(bind, said.port) for bind in said.binds)
     message = listener_v3.Listener(
@@ -49,9 +51,10 @@ def listener(q: Reader, scope: Scope, said: Listener) -> Resource:
         message.listener_filters.append(inspectors.proxy_protocol())
     if any(chain.sni or chain.opened for chain in said.chains):
         message.listener_filters.append(inspectors.tls())
-    sources: list[Key] = []
+    allowed = q(access.access, policies)
+    sources: list[Key] = [*allowed.sources]
     for chain in said.chains:
-        made, used = _chain(q, scope, said, chain)
+        made, used = _chain(q, scope, allowed, said, chain)
         message.filter_chains.append(made)
         sources += [chain.server.gateway, *([chain.rule] if chain.rule else []), *used]
     return resource(LISTENER, message.name, message, sources)
@@ -64,17 +67,17 @@ def _address(bind: str, port: int) -> address_v3.Address:
 
 
 def _chain(
-    q: Reader, scope: Scope, said: Listener, chain: Chain
+    q: Reader, scope: Scope, allowed: Access, said: Listener, chain: Chain
 ) -> tuple[listener_components_v3.FilterChain, tuple[Key, ...]]:
     style = q(filters.manner)
     used: tuple[Key, ...] = ()
     if chain.routes:
         prefix = chain.server.name if chain.opened and chain.server.name else f"outbound_{said.name}"
-        end = requests(style, q(world.settings).front or Front(), prefix, chain.routes)
+        end = [requests(style, q(world.settings).front or Front(), prefix, chain.routes)]
     else:
         how, used = carriage(q, scope, chain.destinations[0])
-        end = _bytes(style, chain, how)
-    made = FilterChain(filters=[end], transport_socket_connect_timeout=duration(_HANDSHAKE_S))
+        end = [*access.on_connections(allowed), _bytes(style, chain, how)]
+    made = FilterChain(filters=end, transport_socket_connect_timeout=duration(_HANDSHAKE_S))
     if chain.sni and "*" not in chain.sni:
         made.filter_chain_match.server_names.extend(chain.sni)
     if chain.mesh_callers:
@@ -96,8 +99,8 @@ def _bytes(style: Manner, chain: Chain, how: filters.Carriage) -> Filter:
 
 
 def requests(style: Manner, front: Front, stat_prefix: str, routes: str) -> Filter:
-    """Requests from outside, by the route configuration of that name."""
-    found = filters.outbound_http(style, stat_prefix, routes)
+    """Requests from outside, by the route configuration of that name, as far as policies let them through."""
+    found = filters.outbound_http(style, stat_prefix, routes, first=access.slots())
     manager = Hcm.FromString(found.typed_config.value)
     manager.use_remote_address.value = True
     manager.xff_num_trusted_hops = front.trusted_proxies

@@ -16,13 +16,14 @@ from envoy.config.listener.v3 import listener_pb2 as listener_v3
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import filters, inbound_chains, inspectors, naming, tls, tls_server
+from isthmus.envoy import access, filters, inbound_chains, inspectors, naming, tls, tls_server
+from isthmus.envoy.access_callers import callers
 from isthmus.envoy.inbound_chains import Kind
 from isthmus.envoy.message import address, duration, resource
 from isthmus.envoy.resource import LISTENER, Resource
 from isthmus.identity.spiffe import SpiffeId
+from isthmus.mesh import authorization, scope_inbound, world
 from isthmus.mesh import scope as scopes
-from isthmus.mesh import scope_inbound, world
 from isthmus.mesh.model import MtlsMode, Protocol, Scope
 from isthmus.mesh.policy import server_mtls
 from isthmus.mesh.scope_inbound import Served
@@ -77,7 +78,8 @@ def virtual_inbound(q: Reader, workload: Key) -> Resource:
         message.filter_chains.extend(_chains(q, workload, port))
     message.listener_filters.append(inspectors.original_destination())
     _inspect(q, message)
-    sources = (workload, *mtls.sources, *q(world.mesh_config), *(s for one in served for s in one.sources))
+    sources = [workload, *mtls.sources, *q(_access, workload).sources, *q(world.mesh_config)]
+    sources += (s for one in served for s in one.sources)
     return resource(LISTENER, message.name, message, sources)
 
 
@@ -89,7 +91,7 @@ def bound_inbound(q: Reader, workload: Key, one: Served) -> Resource:
     message = _listener(f"{binds[0]}_{one.number}", [(bind, one.number) for bind in binds])
     message.filter_chains.extend(_chains(q, workload, port))
     _inspect(q, message)
-    return resource(LISTENER, message.name, message, (workload, *one.sources))
+    return resource(LISTENER, message.name, message, (workload, *q(_access, workload).sources, *one.sources))
 
 
 def provable_ports(q: Reader, workload: Key) -> tuple[int, ...]:
@@ -146,23 +148,10 @@ def _chains(q: Reader, workload: Key, port: _Port) -> Iterable[listener_componen
 
 
 def _chain(q: Reader, workload: Key, port: _Port, kind: Kind) -> listener_components_v3.FilterChain:
-    style = q(filters.manner)
-    prefix = port.cluster if port.cluster == naming.INBOUND_PASSTHROUGH else f"inbound_{port.name}"
-    to = filters.InboundRoute(
-        stat_prefix=prefix,
-        cluster=port.cluster,
-        service_port=port.service_port,
-        retried=port.protocol not in {Protocol.GRPC, Protocol.GRPC_WEB},
-    )
-    taken = (
-        filters.inbound_http(style, to, mtls=kind.mtls)
-        if kind.http
-        else filters.inbound_tcp(style, port.cluster, port.cluster, mtls=kind.mtls)
-    )
     chain = FilterChain(
         name=port.chain_name(kind),
         filter_chain_match={"transport_protocol": kind.transport, "application_protocols": kind.alpn},
-        filters=[taken],
+        filters=_requests(q, workload, port, kind) if kind.http else _connections(q, workload, port, kind),
     )
     if kind.mtls:
         chain.transport_socket.CopyFrom(_socket(q, workload, port, kind))
@@ -170,11 +159,37 @@ def _chain(q: Reader, workload: Key, port: _Port, kind: Kind) -> listener_compon
     return chain
 
 
+def _requests(q: Reader, workload: Key, port: _Port, kind: Kind) -> list[listener_components_v3.Filter]:
+    prefix = port.cluster if port.cluster == naming.INBOUND_PASSTHROUGH else f"inbound_{port.name}"
+    to = filters.InboundRoute(
+        stat_prefix=prefix,
+        cluster=port.cluster,
+        service_port=port.service_port,
+        retried=port.protocol not in {Protocol.GRPC, Protocol.GRPC_WEB},
+    )
+    return [filters.inbound_http(q(filters.manner), to, mtls=kind.mtls, first=access.slots())]
+
+
+def _connections(q: Reader, workload: Key, port: _Port, kind: Kind) -> list[listener_components_v3.Filter]:
+    said = q(_access, workload)
+    refused = not kind.mtls and callers(said, port.number) is not None
+    # who shows no identity is not let through to a server that might speak first
+    cluster = naming.BLACK_HOLE if refused else port.cluster
+    carried = filters.inbound_tcp(q(filters.manner), port.cluster, cluster, mtls=kind.mtls)
+    return [*access.on_connections(said), carried]
+
+
+def _access(q: Reader, workload: Key) -> access.Access:
+    return q(access.access, q(authorization.enforced, workload))
+
+
 def _socket(q: Reader, workload: Key, port: _Port, kind: Kind) -> base_v3.TransportSocket:
     said = q(scope_inbound.tls_at, workload, port.number)
     if said is not None and q(server_mtls, workload).at(port.number) is MtlsMode.DISABLE:
         return tls_server.opened(said)
-    peers = [tls.beginning(f"spiffe://{domain}/") for domain in q(world.settings).trust_domains]
+    peers = None if kind.http else callers(q(_access, workload), port.number)
+    if peers is None:
+        peers = tuple(tls.beginning(f"spiffe://{domain}/") for domain in q(world.settings).trust_domains)
     return tls.server(peers, tls_server.HTTP_ALPN if kind.http else ())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
-from isthmus.envoy import inbound, listeners, outbound, proxyless, routes
+from isthmus.envoy import access, inbound, listeners, outbound, proxyless, routes
 from isthmus.envoy.gateway import edge_manifest
 from isthmus.envoy.host import host_config
 from isthmus.envoy.inbound_clusters import inbound_cluster
@@ -19,6 +19,7 @@ from isthmus.envoy.listeners_dynamic import anywhere_cluster
 from isthmus.envoy.resource import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     HOST,
     LISTENER,
     ROUTES,
@@ -27,7 +28,7 @@ from isthmus.envoy.resource import (
     ProxyId,
     Resource,
 )
-from isthmus.mesh import gateways, scope_inbound, scope_listeners
+from isthmus.mesh import authorization, gateways, scope_inbound, scope_listeners
 from isthmus.mesh import scope as scopes
 from isthmus.mesh.model import Outbound, Scope
 
@@ -54,6 +55,8 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
         return {**q(outbound_listeners, scope), **_by_name(*q(inbound.inbound_listeners, workload))}
     if type_url == ROUTES:
         return q(outbound_routes, scope)
+    if type_url == EXTENSION:
+        return q(access.extensions, q(authorization.enforced, workload))
     if type_url == HOST:
         return _by_name(q(host_config, workload, scope))
     return {}

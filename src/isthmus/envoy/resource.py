@@ -11,10 +11,11 @@ CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINTS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTES = PREFIX + "envoy.config.route.v3.RouteConfiguration"
+EXTENSION = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 HOST = PREFIX + "isthmus.agent.v1.HostConfig"
 
-TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES, HOST)
+TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES, EXTENSION, HOST)
 """Every type we serve, in make-before-break order: additions go out in this order."""
 
 

@@ -9,6 +9,7 @@ from isthmus.api.meta import Key, Problem
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
 from isthmus.engine import Reader
 from isthmus.mesh import (
+    analyse_policies,
     analyse_proxies,
     destinations,
     endpoints,
@@ -30,6 +31,7 @@ KINDS = (
     "Gateway",
     "Sidecar",
     "PeerAuthentication",
+    "AuthorizationPolicy",
     "MeshConfig",
 )
 
@@ -55,6 +57,8 @@ def problems_of(q: Reader, key: Key) -> tuple[Problem, ...]:
             return q(analyse_proxies.of_sidecar, key)
         case "PeerAuthentication":
             return q(analyse_proxies.of_peer_authentication, key)
+        case "AuthorizationPolicy":
+            return q(analyse_policies.of_authorization_policy, key)
         case "MeshConfig":
             return q(analyse_proxies.of_mesh_config, key)
     return ()

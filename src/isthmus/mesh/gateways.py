@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from isthmus.api.meta import Key
 from isthmus.api.networking.gateway import GatewaySpec
 from isthmus.engine import Reader
-from isthmus.mesh import proxies, services, workloads, world
+from isthmus.mesh import authorization, proxies, services, workloads, world
+from isthmus.mesh.authorization import Policy
 from isthmus.mesh.model import Labels, Scope, has_labels, labels_of
 from isthmus.mesh.scope import scope_of
 
@@ -42,6 +43,8 @@ class Edge:
 
     scope: Scope
     gateways: tuple[Bound, ...]
+    policies: tuple[Policy, ...] = ()
+    """The AuthorizationPolicies that they enforce."""
 
     @property
     def namespace(self) -> str:
@@ -53,7 +56,7 @@ def edge_of(q: Reader, proxy: Key) -> Edge:
     """What a gateway shares its configuration with others by; it must be one."""
     scope = q(scope_of, proxy)
     assert scope is not None, f"{proxy} is no gateway"
-    return Edge(scope, q(bound, proxy))
+    return Edge(scope, q(bound, proxy), q(authorization.enforced, proxy))
 
 
 def bound(q: Reader, proxy: Key) -> tuple[Bound, ...]:

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from isthmus.envoy.canary import ROUTE_PLACES, renamed, secret, stand_in
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resource
+from isthmus.envoy.canary import PLACES, renamed, secret, stand_in
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, SECRET, Resource
 from isthmus.envoy.soundness import summary
 from isthmus.xds.vetting import PATIENCE_S, VETTED, Vetting
 from isthmus.xds.wire import Request, frame, response
@@ -111,19 +111,20 @@ class Examination:
     def _given(self, kind: str, name: str) -> Resource | None:
         if kind == SECRET:
             return secret(kind, name, self._throw_away.certificate, self._throw_away.key)
-        return stand_in(kind, name) if kind in {ENDPOINTS, ROUTES} else None
+        return stand_in(kind, name) if kind in {ENDPOINTS, *PLACES} else None
 
     def _show(self, kind: str, lane: _Lane) -> None:
         lane.flight = None
-        most = len(ROUTE_PLACES) if kind == ROUTES else _MOST_AT_ONCE
+        places = PLACES.get(kind, ())
+        most = len(places) or _MOST_AT_ONCE
         group = lane.halves.popleft() if lane.halves else self._vetting.show(kind, most, _places)
         if not group:
             return
-        names = ROUTE_PLACES[: len(group)] if kind == ROUTES else self._fresh_names(len(group))
+        names = places[: len(group)] if places else self._fresh_names(len(group))
         shown = dict(zip(names, group, strict=True))
         if kind == LISTENER:
             self._lead_somewhere(group)
-        gone, lane.present = lane.present, () if kind == ROUTES else tuple(names)
+        gone, lane.present = lane.present, () if places else tuple(names)
         nonce = self._say(kind, [renamed(one, name) for name, one in shown.items()], gone)
         lane.flight = _Flight(nonce, shown, self._now())
 

@@ -1,6 +1,7 @@
 """All types of one stream, in the order in which a running Envoy can take them: make before break.
 
     additions   clusters -> endpoints -> listeners -> routes    each waits until the earlier are answered
+                filters of listeners (extensions)               whenever a listener asks for them
     removals    listeners -> routes -> clusters -> endpoints    when every addition is answered
 
 - Envoy answers a cluster response only when its clusters are warm, and warming needs their endpoints, so
@@ -13,16 +14,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, HOST, LISTENER, ROUTES, SECRET, Manifest
 from isthmus.xds.delta import Memory, Push, Refusal, Watch
 from isthmus.xds.vetting import Judge, all_pass
 from isthmus.xds.wire import Request
 
-PROXY_TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
+PROXY_TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES, EXTENSION)
 AGENT_TYPES = (HOST,)
 
 _ADDED_AFTER: Mapping[str, tuple[str, ...]] = {LISTENER: (CLUSTER, ENDPOINTS), ROUTES: (CLUSTER, ENDPOINTS)}
-_REMOVAL_ORDER = (LISTENER, ROUTES, CLUSTER, ENDPOINTS, SECRET)
+_REMOVAL_ORDER = (LISTENER, ROUTES, EXTENSION, CLUSTER, ENDPOINTS, SECRET)
 _KEPT_BY_REFUSALS = frozenset({CLUSTER, ENDPOINTS})
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from isthmus.envoy.resource import CLUSTER, LISTENER, ROUTES, Resource
+from isthmus.envoy.resource import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
 
-VETTED = (CLUSTER, LISTENER, ROUTES)
+VETTED = (CLUSTER, LISTENER, ROUTES, EXTENSION)
 PATIENCE_S = 2.0
 CANARY, OURSELVES = "the canary", "isthmus itself"
 """Who may refuse a resource before it is sent."""
