@@ -2,22 +2,19 @@
 
 import socket
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import uvicorn
 import uvloop
-from starlette.applications import Starlette
 
-from isthmus.api.meta import Object
 from isthmus.identity.ca import Authority
 from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
 from isthmus.server.access import admin_access
 from isthmus.server.kube_api import kube_api
-from isthmus.server.vips import with_vips
+from isthmus.server.paths import Paths
 from isthmus.store.sqlite import SqliteStore
 
 
@@ -32,21 +29,16 @@ async def serve(directory: Path) -> None:
         routes = kube_api(
             store,
             authenticate=users.authenticate,
-            on_admit=_with_addresses,
             mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
         )
         config = uvicorn.Config(
-            Starlette(routes=routes), lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75
+            Paths(routes), lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75
         )
         config.load()
         config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
         print(f"ready: API https://127.0.0.1:{port}", flush=True)
         await uvicorn.Server(config).serve([listener])
     await store.close()
-
-
-async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
-    return with_vips(objects, existing)
 
 
 def _now() -> datetime:

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
-from starlette.applications import Starlette
 
-from isthmus.api.meta import Object
 from isthmus.identity.ca import Authority
 from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
 from isthmus.server.access import KUBECONFIG, admin_access
 from isthmus.server.backups import backup_routes
 from isthmus.server.kube_api import kube_api
+from isthmus.server.paths import Paths
 from isthmus.server.people_tls import for_people
 from isthmus.server.user_api import user_routes
-from isthmus.server.vips import with_vips
 from isthmus.store.base import Store
 from isthmus.store.sqlite import SqliteStore
 
@@ -96,10 +94,6 @@ class _Server(uvicorn.Server):
         self.listens.set()
 
 
-async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
-    return with_vips(objects, existing)
-
-
 @contextmanager
 def kube_server(directory: Path) -> Iterator[KubeServer]:
     """Starts a server whose state is in the directory, and stops it."""
@@ -122,11 +116,10 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
                 store,
                 authenticate=users.authenticate,
                 more=lambda known: [*user_routes(users, known), *backup_routes(store, known)],
-                on_admit=_with_addresses,
                 mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
             )
             config = uvicorn.Config(
-                Starlette(routes=routes),
+                Paths(routes),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -1,7 +1,7 @@
 """Committed inputs + pure queries -> answers, with as little work as possible.
 
-    commit(inputs) -- marks every transitive reader "maybe stale", recomputes nothing
-    engine(query, *args) -- pulls the truth: re-checks reads, re-runs only where a read changed
+    commit(inputs) -- marks every transitive reader "maybe stale", and tells it by which of its reads
+    engine(query, *args) -- pulls the truth: re-checks those reads, re-runs only where one changed
     an equal result keeps its old revision, so nothing above it runs (early cutoff)
     collect() -- forgets the cells that no root has reached since the last collection
 
@@ -48,7 +48,10 @@ class Cell:
     """Revision in which it was last known to be right; -1 = never computed."""
     stale: bool = False
     running: bool = False
-    reads: dict["Cell", None] = field(default_factory=dict)
+    reads: dict["Cell", int] = field(default_factory=dict)
+    """What the last run asked for, numbered in that order."""
+    suspects: set["Cell"] = field(default_factory=set)
+    """Those of its reads that may have changed since: the others need not be looked at."""
     readers: set["Cell"] = field(default_factory=set)
 
     def __repr__(self) -> str:
@@ -148,33 +151,41 @@ class Engine:
     def _mark_readers(cell: Cell) -> None:
         frontier = [cell]
         while frontier:
-            fresh = [reader for reader in frontier.pop().readers if not reader.stale]
-            for reader in fresh:
-                reader.stale = True
-            frontier += fresh
+            read = frontier.pop()
+            for reader in read.readers:
+                reader.suspects.add(read)
+                if not reader.stale:
+                    reader.stale = True
+                    frontier.append(reader)
 
     def _read(self, cell: Cell) -> Cell:
         if self._running:
             reader = self._running[-1]
-            reader.reads[cell] = None
-            cell.readers.add(reader)
+            if cell not in reader.reads:
+                reader.reads[cell] = len(reader.reads)
+                cell.readers.add(reader)
         return self._settle(cell)
 
     def _settle(self, cell: Cell) -> Cell:
         if cell.running:
             raise CycleError(" -> ".join(map(repr, [*self._running, cell])))
         if cell.stale:
-            # reads are re-checked in the order they were made: an earlier one decides whether a later
-            # one would still be asked for, so a query never runs with arguments that no longer exist
-            if cell.checked < 0 or any(self._settle(read).changed > cell.checked for read in cell.reads):
+            if cell.checked < 0 or self._outdated(cell):
                 self._run(cell)
+            cell.suspects.clear()
             cell.stale, cell.checked = False, self.revision
         return cell
 
+    def _outdated(self, cell: Cell) -> bool:
+        # reads are re-checked in the order they were made: an earlier one decides whether a later one would
+        # still be asked for, so a query never runs with arguments that no longer exist
+        suspects: Iterable[Cell] = cell.suspects
+        if len(cell.suspects) > 1:
+            suspects = sorted(cell.suspects, key=cell.reads.__getitem__)
+        return any(self._settle(read).changed > cell.checked for read in suspects)
+
     def _run(self, cell: Cell) -> None:
-        for read in cell.reads:
-            read.readers.discard(cell)
-        cell.reads.clear()
+        before, cell.reads = cell.reads, {}
         self._running.append(cell)
         cell.running = True
         self.runs += 1
@@ -187,5 +198,7 @@ class Engine:
         finally:
             cell.running = False
             self._running.pop()
+            for read in before.keys() - cell.reads.keys():
+                read.readers.discard(cell)
         if cell.checked < 0 or value != cell.value:
             cell.value, cell.changed = value, self.revision

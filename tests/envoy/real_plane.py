@@ -6,7 +6,7 @@ admission ──▶ store (SQLite) ──▶ feed ──▶ engine ──▶ fle
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ from isthmus.registry.feed import Feed
 from isthmus.registry.inputs import whole
 from isthmus.server.admission import Admission, Draft
 from isthmus.server.status import StatusWriter
-from isthmus.server.vips import with_vips
 from isthmus.store.base import Delete
 from isthmus.store.sqlite import SqliteStore
-from isthmus.xds.fleet import Fleet, StreamState
+from isthmus.xds.fleet import Fleet
+from isthmus.xds.standing import StreamState
 from isthmus.xds.vetting import Vetting
 
 SERVED = tuple(type_url for type_url in TYPES if type_url != HOST)
@@ -47,7 +47,7 @@ class Plane:
 
     async def write(self, *objects: Object) -> None:
         """Creates or replaces objects through admission; Rejected with what is wrong with them."""
-        admission = Admission(self.store, _with_addresses)
+        admission = Admission(self.store)
         await admission.write([Draft(obj, "apply") for obj in objects])
 
     async def delete(self, key: Key) -> None:
@@ -112,7 +112,12 @@ async def up(path: Path, proxy: ProxyId) -> AsyncIterator[Plane]:
     """The control plane over the store in a file, without its door; afterwards nothing of it is left."""
     store = await SqliteStore.open(path)
     engine = Engine()
-    feed = Feed(store, engine, constants={("mesh",): MeshSettings()}, on_commit=lambda: fleet.committed())
+    feed = Feed(
+        store,
+        engine,
+        constants={("mesh",): MeshSettings()},
+        on_commit=lambda touched: fleet.committed(touched),
+    )
     vetting = Vetting(monotonic)
     fleet = Fleet(
         engine,
@@ -154,10 +159,6 @@ def document(
     where = {"namespace": namespace} if namespace else {}
     meta = {"name": name, **where, **metadata}
     return {"apiVersion": KINDS[kind].api_versions[0], "kind": kind, "metadata": meta, "spec": spec}
-
-
-async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
-    return with_vips(objects, existing)
 
 
 def _versions(held: Manifest) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A real store and engine with the feed between them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ class World:
         self._made = asyncio.Event()
         self.feed = Feed(store, self.engine, on_commit=self._committed, constants={("mesh",): "settings"})
 
-    def _committed(self) -> None:
+    def _committed(self, _: Collection[Key]) -> None:
         self.commits.append(self.engine.revision)
         self._made.set()
 

@@ -91,7 +91,7 @@ async def test_conditions_reach_the_store_and_cause_no_further_commits(tmp_path:
         address = q.input("fact", "WorkloadEntry", "shop", "vm").spec.address
         return {VM: (Problem("spec.address", "is odd"),)} if address.endswith("3") else {}
 
-    feed = Feed(store, engine, on_commit=lambda: fleet.committed())
+    feed = Feed(store, engine, on_commit=lambda touched: fleet.committed(touched))
     fleet = Fleet(
         engine,
         manifest=lambda q, type_url, proxy: {},

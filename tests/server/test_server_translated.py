@@ -1,6 +1,5 @@
 """The condition Translated comes with the write that deserves it, and goes with the reason."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,6 @@ def envoy_filter() -> Object:
     return read(document("networking.istio.io/v1alpha3", "EnvoyFilter", "a", "bookinfo", {}))
 
 
-async def unchanged(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
-    """Completes nothing."""
-    return objects
-
-
 def conditions(obj: Object | None) -> list[tuple[str, str, str]]:
     """Type, status and time of each condition."""
     assert obj is not None
@@ -53,7 +47,7 @@ def test_the_condition_keeps_its_time_and_leaves_with_its_reason() -> None:
 
 async def test_a_write_brings_warning_and_condition(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "db")
-    admission = Admission(store, unchanged, now=lambda: NOW)
+    admission = Admission(store, now=lambda: NOW)
     drafts = [Draft(read(namespace("bookinfo")), "apply"), Draft(envoy_filter(), "apply")]
     _, outcome = await admission.write(drafts)
     assert conditions(outcome.object) == [("Translated", "False", NOW)]

@@ -1,13 +1,16 @@
 """Virtual addresses: Istio's numbers, kept for ever, shared by those who declare one host."""
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isthmus.api.codec import decode
 from isthmus.api.meta import Object
-from isthmus.server.vips import OPT_OUT, SLOTS, VipsExhausted, pair, with_vips
+from isthmus.server.vips import OPT_OUT, SLOTS, Addresses, VipsExhausted, pair, with_vips
+from isthmus.store.base import Create, Delete, Expired
+from isthmus.store.sqlite import SqliteStore
 
 
 def entry(name: str, host: str, **spec: Any) -> Object:
@@ -92,7 +95,10 @@ def test_services_have_both_families_unless_they_are_only_a_name_or_headless() -
 
 def test_no_address_is_given_twice_and_none_looks_like_a_network() -> None:
     taken: set[str] = set()
-    given = [pair(f"ns/host-{n}", taken) for n in range(3000)]
+    given = []
+    for n in range(3000):
+        given.append(pair(f"ns/host-{n}", taken))
+        taken.update(given[-1])
     assert len({v4 for v4, _ in given}) == len({v6 for _, v6 in given}) == len(given)
     assert not any(v4.rpartition(".")[2] in {"0", "255"} for v4, _ in given)
     assert all(int(ip_address(v4)) & 0xFFFF == int(ip_address(v6)) & 0xFFFF for v4, v6 in given)
@@ -102,3 +108,45 @@ def test_full_range_is_told() -> None:
     taken = {f"240.240.{high}.{low}" for high in range(256) for low in range(256)}
     with pytest.raises(VipsExhausted, match=f"ns/host.*{SLOTS}"):
         pair("ns/host", taken)
+
+
+async def test_addresses_under_way_are_given_to_nobody_else(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "db")
+    book = Addresses(store)
+    async with book.given([entry("a", "a.example")]) as (a,):
+        async with book.given([entry("b", "b.example"), entry("other", "a.example")]) as (b, same):
+            assert addresses(a) == addresses(same)
+            assert not set(addresses(a)) & set(addresses(b))
+            await store.apply([Create(a)])
+    async with book.given([entry("c", "c.example")]) as (c,):
+        assert not set(addresses(a)) & set(addresses(c))
+    await store.apply([Delete(a.key)])
+    async with book.given([entry("a", "a.example")]) as (again,):
+        assert addresses(again) == addresses(a)  # it is free again
+    await store.close()
+
+
+async def test_addresses_that_others_wrote_are_seen(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "db")
+    book = Addresses(store)
+    async with book.given([entry("a", "a.example")]) as (a,):
+        pass
+    there = entry("taker", "taker.example", addresses=addresses(a))
+    await store.apply([Create(there)])
+    async with book.given([entry("a", "a.example")]) as (moved,):
+        assert not set(addresses(a)) & set(addresses(moved))
+    await store.close()
+
+
+async def test_a_flood_of_changes_is_read_anew(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "db")
+    book = Addresses(store)
+    async with book.given([entry("a", "a.example")]) as (a,):
+        await store.apply([Create(a)])
+    for n in range(0, 21_000, 3_000):
+        await store.apply([Create(entry(f"e{i}", f"e{i}.example")) for i in range(n, n + 3_000)])
+    with pytest.raises(Expired):
+        store.changes("ServiceEntry", 0)
+    async with book.given([entry("b", "b.example")]) as (b,):
+        assert not set(addresses(a)) & set(addresses(b))
+    await store.close()

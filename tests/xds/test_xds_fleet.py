@@ -82,6 +82,7 @@ def test_object_that_is_gone_is_forgotten() -> None:
     mesh.commit(touched=(RULE,))
     assert list(mesh.fleet.judge()) == [RULE]
     del mesh.objects[RULE]
+    mesh.fleet.committed((RULE,))
     assert mesh.fleet.judge() == {}
     mesh.commit(touched=(RULE,))
     assert list(mesh.fleet.judge()) == [RULE]

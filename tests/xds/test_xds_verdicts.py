@@ -8,7 +8,8 @@ from xds_mesh import Committed
 from isthmus.api.meta import Key, Problem
 from isthmus.envoy.resource import ROUTES
 from isthmus.xds.delta import Refusal
-from isthmus.xds.verdicts import Answers, Condition, Verdict, judge, outweighs
+from isthmus.xds.judgement import Judgement
+from isthmus.xds.verdicts import Answers, Condition, Verdict, outweighs
 
 RULE = Key("VirtualService", "shop", "ratings")
 OTHER = Key("VirtualService", "shop", "reviews")
@@ -16,7 +17,7 @@ OBJECTS = {RULE: Committed("u", 3, 7), OTHER: Committed("u", 1, 2)}
 
 
 def told(*proxies: Answers) -> dict[str, str]:
-    verdicts = judge(OBJECTS, proxies, {})
+    verdicts = Judgement(OBJECTS).judge(proxies, {}, 9)
     return {
         key.name: f"{v.programmed.status} {v.programmed.reason}: {v.programmed.message}"
         for key, v in verdicts.items()
@@ -46,7 +47,7 @@ def test_refusal_names_proxies_resource_and_sources() -> None:
 
 def test_problems_are_told_beside_it() -> None:
     problem = Problem("spec.http[0]", "no host 'nowhere'", severity="warning")
-    verdict = judge(OBJECTS, (), {RULE: (problem,)})[RULE]
+    verdict = Judgement(OBJECTS).judge((), {RULE: (problem,)}, 9)[RULE]
     assert verdict.programmed.status == "True"
     assert verdict.resolved == Condition("Resolved", "False", "Problems", "spec.http[0]: no host 'nowhere'")
 
@@ -58,7 +59,7 @@ def verdict(reason: str, generation: int, *, bare: bool = False) -> Verdict:
         "Programmed": (Answers("a", 9),),
         "Rejected": (Answers("a", 9, (Refusal(ROUTES, "80", "1", "no", (RULE,), not bare),)),),
     }
-    made = judge({RULE: Committed("u", generation, 7)}, proxies[reason], {})[RULE]
+    made = Judgement({RULE: Committed("u", generation, 7)}).judge(proxies[reason], {}, 9)[RULE]
     assert made.programmed.reason == reason
     return made
 

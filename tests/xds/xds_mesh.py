@@ -100,7 +100,7 @@ class Mesh:
         for key in touched:
             old = self.objects.get(key)
             self.objects[key] = Committed("uid", old.generation + 1 if old else 1, revision)
-        self.fleet.committed()
+        self.fleet.committed(touched)
 
     def programmed(self, key: Key) -> str:
         """`Reason: message` of the object's condition."""

@@ -1,22 +1,22 @@
 """Store -> engine: every object once, then every change, in batches.
 
     start   list all kinds ----------------------------------> one commit
-    run     watch --> pending changes --(at once when idle,
-                                         then every 20 ms)---> commits
+    run     watch --> pending changes --(at once when idle, then every 20 ms,
+                                         or as the last one's work allows)---> commits
 
 What an object is to the engine, `registry.inputs` says.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from isthmus.api.codec import facts
 from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Fact, Key, Object
-from isthmus.clock import backoff
+from isthmus.clock import backoff, rest_s
 from isthmus.engine import Engine, Reader
 from isthmus.registry.inputs import Members, inputs_of
 from isthmus.store.base import Event, Expired, Store, StoreError
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 SPACING_S = 0.02
 """From one commit to the next under load: changes in between are merged."""
+SHARE = 0.25
+"""Of the time, at most, for what one commit after the other makes the engine compute."""
 
 _FOR_PEOPLE = frozenset({"Event"})
 """Kinds that configure nothing: what happens to them is nothing to the engine."""
@@ -49,13 +51,19 @@ class Feed:
         store: Store,
         engine: Engine,
         *,
-        on_commit: Callable[[], None] = lambda: None,
+        on_commit: Callable[[Collection[Key]], None] = lambda _: None,
+        spent_s: Callable[[], float] = lambda: 0.0,
         constants: Mapping[tuple[Hashable, ...], Any] | None = None,
     ) -> None:
+        """`on_commit` hears which objects that proxies are configured from came, changed or went.
+
+        `spent_s` tells how long, so far, what was committed has kept the engine busy.
+        """
         self.programmed: dict[Key, Committed] = {}
         self._store = store
         self._engine = engine
         self._on_commit = on_commit
+        self._spent_s = spent_s
         self._constants = dict(constants or {})
         self._facts: dict[Key, Fact] = {}
         self._members = Members()
@@ -113,11 +121,18 @@ class Feed:
             await asyncio.sleep(next(waits))
 
     async def _commit_batches(self) -> None:
+        time = asyncio.get_running_loop().time
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._commit():  # noise (our own status writes) must not make the next change wait
-                await asyncio.sleep(SPACING_S)
+            began, spent = time(), self._spent_s()
+            if not self._commit():
+                continue  # noise (our own status writes) must not make the next change wait
+            rest = SPACING_S
+            while rest > 0:
+                await asyncio.sleep(rest)
+                took = self._spent_s() - spent
+                rest = took + rest_s(took, SHARE) - (time() - began)
 
     async def _list_all(self) -> None:
         present: set[Key] = set()
@@ -146,29 +161,33 @@ class Feed:
         inputs: dict[tuple[Hashable, ...], Any] = dict(self._constants)
         self._constants.clear()
         changed: dict[Key, Object] = {}
+        gone: list[Key] = []
         for key, obj in pending.items():
             inputs.update(inputs_of(key, obj))
-            known = self.programmed.get(key)
             if obj is None:
-                self._forget(key)
+                if self._forget(key):
+                    gone.append(key)
                 continue
             if key not in self._facts:
                 self._members.add(key)
-            fact = facts(obj)
+            known, fact = self.programmed.get(key), facts(obj)
             told = known is not None and (known.uid, known.generation) == (obj.meta.uid, obj.meta.generation)
             if KINDS[key.kind].programmed and not (told and fact == self._facts.get(key)):
                 changed[key] = obj
             self._facts[key] = fact
         inputs.update(self._members.changes())
-        if not any(self._engine.input(*args) != value for args, value in inputs.items()) and not changed:
+        news = {args: value for args, value in inputs.items() if self._engine.input(*args) != value}
+        if not news and not changed:
             return False
-        revision = self._engine.commit(inputs)
+        revision = self._engine.commit(news)
         for key, obj in changed.items():
             self.programmed[key] = Committed(obj.meta.uid, obj.meta.generation, revision)
-        self._on_commit()
+        self._on_commit((*changed, *gone))
         return True
 
-    def _forget(self, key: Key) -> None:
-        if self._facts.pop(key, None) is not None:
-            self.programmed.pop(key, None)
-            self._members.remove(key)
+    def _forget(self, key: Key) -> bool:
+        """Whether proxies were configured from what is gone."""
+        if self._facts.pop(key, None) is None:
+            return False
+        self._members.remove(key)
+        return self.programmed.pop(key, None) is not None

@@ -7,6 +7,7 @@
 ("resolved", name)            what DNS last said of a name
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,18 +24,25 @@ class Members:
     """Which objects there are, by kind and namespace."""
 
     def __init__(self) -> None:
-        self._names: dict[str, dict[str, set[str]]] = {}
+        self._names: dict[str, dict[str, list[str]]] = {}
+        """Sorted: of ten thousand objects, one more or less is to cost little."""
         self._changed: set[tuple[str, str]] = set()
 
     def add(self, key: Key) -> None:
         """Counts the object in."""
-        self._names.setdefault(key.kind, {}).setdefault(key.namespace, set()).add(key.name)
+        names = self._names.setdefault(key.kind, {}).setdefault(key.namespace, [])
+        at = bisect_left(names, key.name)
+        if names[at : at + 1] != [key.name]:
+            names.insert(at, key.name)
         self._changed.add((key.kind, key.namespace))
 
     def remove(self, key: Key) -> None:
         """Counts the object out."""
-        names = self._names[key.kind][key.namespace]
-        names.discard(key.name)
+        names = self._names.get(key.kind, {}).get(key.namespace, [])
+        at = bisect_left(names, key.name)
+        if names[at : at + 1] != [key.name]:
+            return
+        del names[at]
         if not names:
             del self._names[key.kind][key.namespace]
         self._changed.add((key.kind, key.namespace))
@@ -44,7 +52,7 @@ class Members:
         changed, self._changed = self._changed, set()
         for kind, namespace in sorted(changed):
             held = self._names.get(kind, {})
-            yield ("names", kind, namespace), tuple(sorted(held.get(namespace, ()))) or None
+            yield ("names", kind, namespace), tuple(held.get(namespace, ())) or None
             yield ("namespaces", kind), tuple(sorted(held)) or None
 
 

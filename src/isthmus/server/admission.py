@@ -1,34 +1,25 @@
 """Objects that clients want written -> what stands in the store afterwards, all or nothing.
 
-    drafts ─▶ validate ─▶ namespaces exist ─▶ on_admit (addresses) ─▶ one transaction ─▶ outcomes
+    drafts ─▶ validate ─▶ namespaces exist ─▶ virtual addresses ─▶ one transaction ─▶ outcomes
                  └──────────────┴── every problem of every draft, nothing written
 
 Preconditions (namespace still there, resourceVersion still that) are checked inside the transaction.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.support import untranslated
 from isthmus.api.validate import validate
 from isthmus.clock import rfc3339
 from isthmus.server.translated import with_condition
+from isthmus.server.vips import Addresses
 from isthmus.store.base import MODIFIED, AlreadyExists, Conflict, Mutate, NotFound, Store, StoreError, Write
-
-OnAdmit = Callable[[Sequence[Object], Sequence[Object]], Awaitable[Sequence[Object]]]
-"""Completes objects before they are written: (objects, what is stored of them and of all services).
-
-Called for writes in which there is an object that has an address."""
 
 Foresee = Callable[[Sequence[Object]], Mapping[Key, Sequence[Problem]]]
 """What would be wrong between these objects and all others, if they stood: told as warnings."""
-
-_ADDRESSED = ("Service", "ServiceEntry")
-"""Kinds that share one range of virtual addresses."""
-
 
 Finish = Callable[[Object, Object | None], Object]
 """The object as it is stored, from the admitted one and what stood before: who owns which fields, say."""
@@ -104,11 +95,12 @@ class Admission:
     """The one way by which clients' objects come into the store."""
 
     store: Store
-    on_admit: OnAdmit
     now: Callable[[], str] = rfc3339
     foresee: Foresee = lambda _: {}
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One at a time where addresses are given: what one was given must be seen by the next."""
+    _addresses: Addresses = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._addresses = Addresses(self.store)
 
     async def write(self, drafts: Sequence[Draft], *, dry_run: bool = False) -> list[Outcome]:
         """Writes all drafts or none; Rejected with all problems, or the store's refusal."""
@@ -126,13 +118,8 @@ class Admission:
             tuple(map(str, (*problems, *foreseen.get(draft.obj.key, ()))))
             for draft, problems in zip(drafts, found, strict=True)
         ]
-        if any(draft.obj.key.kind in _ADDRESSED for draft in drafts):
-            async with self._turn:
-                admitted = await self._admit([draft.obj for draft in drafts])
-                seen = await self._write(drafts, admitted, dry_run=dry_run)
-        else:
-            # at once: the store makes many of them durable together
-            seen = await self._write(drafts, [draft.obj for draft in drafts], dry_run=dry_run)
+        async with self._addresses.given([draft.obj for draft in drafts]) as admitted:
+            seen = await self._write(drafts, admitted, dry_run=dry_run)
         return [_outcome(one, told) for one, told in zip(seen, warnings, strict=True)]
 
     async def _write(
@@ -177,21 +164,6 @@ class Admission:
             raise NamespaceMissing(key)
         hint = f"create the Namespace {key.namespace} first, or in the same apply"
         return [Problem("metadata.namespace", f"namespace {key.namespace} does not exist", hint)]
-
-    async def _admit(self, objects: Sequence[Object]) -> Sequence[Object]:
-        stored = [found for obj in objects if (found := await self.store.get(obj.key))]
-        existing = {obj.key: obj for obj in stored}
-        for kind in _ADDRESSED:
-            services, _ = await self.store.list(kind)
-            existing |= {obj.key: obj for obj in services}
-        admitted = await self.on_admit(objects, tuple(existing.values()))
-        return [replace(obj, status=_own_status(obj, existing.get(obj.key))) for obj in admitted]
-
-
-def _own_status(obj: Object, stored: Object | None) -> dict[str, Any]:
-    """The part of an admitted object's status that admission set, apart from what others wrote there."""
-    before = stored.status if stored else {}
-    return {name: value for name, value in obj.status.items() if before.get(name) != value}
 
 
 def _guards(drafts: Sequence[Draft]) -> list[Write]:

@@ -8,21 +8,18 @@ store ─▶ feed ─▶ engine ◀─ fleet ─▶ ADS door (mTLS) ─▶ Envoy
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
-import uvicorn
 import uvloop
-from starlette.applications import Starlette
 
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
@@ -50,24 +47,23 @@ from isthmus.server.advertised import NAME, SYSTEM, Unadvertisable, default_addr
 from isthmus.server.agent_api import agent_rpc_handlers
 from isthmus.server.backups import backup_routes
 from isthmus.server.canary import Canary
-from isthmus.server.connections import ApiServer, as_many_files_as_allowed
+from isthmus.server.connections import as_many_files_as_allowed
+from isthmus.server.doors import Refusal, ads_server, api_server, listening
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
 from isthmus.server.late_renewal import late_renewal_routes
-from isthmus.server.people_tls import for_people
+from isthmus.server.paths import Paths
 from isthmus.server.probe import probe_listener
 from isthmus.server.recorder import Recorder
 from isthmus.server.status import StatusWriter
 from isthmus.server.translated import retell
 from isthmus.server.upkeep import keep_renewed, keep_swept
 from isthmus.server.user_api import user_routes
-from isthmus.server.users import Users
-from isthmus.server.vips import with_vips
 from isthmus.store.base import StoreUnavailable, StoreUnreadable
 from isthmus.store.sqlite import SqliteStore
 from isthmus.xds.fleet import Fleet
-from isthmus.xds.stream import SERVER_OPTIONS, AdsDoor
+from isthmus.xds.stream import AdsDoor
 from isthmus.xds.vetting import Vetting
 
 DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local", "localhost")
@@ -76,10 +72,6 @@ DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.
 _FORESEEN = frozenset({"VirtualService", "DestinationRule"})
 
 _log = logging.getLogger(__name__)
-
-
-class Refusal(Exception):
-    """The control plane cannot start as asked; the message says why and what to try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +95,8 @@ def run(options: Options) -> None:
     as_many_files_as_allowed()
     # the store's writer thread asks for the interpreter after each statement: it must not wait 5 ms each time
     sys.setswitchinterval(0.001)
+    # what a request leaves behind goes by reference count: cycles are few, and to look for them costs much
+    gc.set_threshold(50_000, 20, 20)
     options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _owned(options.state_dir):
         uvloop.run(_serve(options, started=time.monotonic()))
@@ -141,7 +135,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
 
-    api_socket = stack.enter_context(_listening(options.bind, options.api_port, "--api-port"))
+    api_socket = stack.enter_context(listening(options.bind, options.api_port, "--api-port"))
     api_port = api_socket.getsockname()[1]
     hosts = None if options.bind == "::" else [options.bind]
     try:
@@ -162,15 +156,21 @@ async def _run(
     engine = Engine()
     settings = MeshSettings(trust_domain=options.trust_domain)
 
-    def committed() -> None:
-        fleet.committed()
+    def committed(touched: Collection[Key]) -> None:
+        fleet.committed(touched)
         names.look()
 
     def resolved_names(inputs: Mapping[tuple[Hashable, ...], Any]) -> None:
         engine.commit(inputs)
         fleet.committed()
 
-    feed = Feed(store, engine, constants={("mesh",): settings}, on_commit=committed)
+    feed = Feed(
+        store,
+        engine,
+        constants={("mesh",): settings},
+        on_commit=committed,
+        spent_s=lambda: fleet.spent_s,
+    )
     names = GatewayNames(lambda: engine(networks.names), resolved_names)
     fleet = Fleet(
         engine,
@@ -184,9 +184,12 @@ async def _run(
     )
     canary = Canary(vetting)
     await feed.start()
+    gc.freeze()  # what stands now mostly stays: a collection need not look at it
 
     rpc = agent_rpc_handlers(store, authority, identity, _declared(engine))
-    ads, ads_port = _ads_server(options, identity, fleet, rpc)
+    ads, ads_port = ads_server(
+        options.bind, options.ads_port, identity, (AdsDoor(fleet, options.trust_domain), rpc)
+    )
     doors = [f"[{name}]:{api_port}" if ":" in name else f"{name}:{api_port}" for name in advertise]
     users = admin_access(options.state_dir, server=f"https://{doors[0]}", roots=authority.roots)
 
@@ -212,12 +215,11 @@ async def _run(
             store,
             authenticate=users.authenticate,
             more=lambda known: [*user_routes(users, known), *backup_routes(store, known)],
-            on_admit=_with_addresses,
             mint_token=mint,
             foresee=_foreseeing(feed),
         ),
     ]
-    api = _api_server(Starlette(routes=routes), identity, users)
+    api = api_server(Paths(routes), identity, users)
     status = StatusWriter(store, fleet)
 
     await ads.start()
@@ -263,60 +265,6 @@ def start_file(
     )
 
 
-def _ads_server(
-    options: Options, identity: ServingIdentity, fleet: Fleet, rpc: "grpc.GenericRpcHandler[Any, Any]"
-) -> tuple[grpc.aio.Server, int]:
-    """The server of the mTLS door, bound and not yet started, and its port."""
-    server = grpc.aio.server(options=[*SERVER_OPTIONS])
-    server.add_generic_rpc_handlers((AdsDoor(fleet, options.trust_domain), rpc))
-    configuration, fetch = _door_credentials(identity)
-    credentials = grpc.dynamic_ssl_server_credentials(
-        configuration, fetch, require_client_authentication=True
-    )
-    address = f"[{options.bind}]" if ":" in options.bind else options.bind
-    try:
-        port = server.add_secure_port(f"{address}:{options.ads_port}", credentials)
-    except RuntimeError as error:
-        raise Refusal(f"--ads-port {options.ads_port}: cannot listen: {error}") from error
-    return server, port
-
-
-def _door_credentials(
-    identity: ServingIdentity,
-) -> tuple[grpc.ServerCertificateConfiguration, Callable[[], grpc.ServerCertificateConfiguration]]:
-    """The door's certificate, and what gRPC asks for at each handshake: the present one."""
-
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        key = identity.key_path.read_bytes()
-        return grpc.ssl_server_certificate_configuration(
-            [(key, identity.chain.encode())], root_certificates=identity.roots.encode()
-        )
-
-    shown = identity.chain, configuration()
-
-    def fetch() -> grpc.ServerCertificateConfiguration:
-        nonlocal shown
-        if identity.chain != shown[0]:
-            shown = identity.chain, configuration()
-        return shown[1]
-
-    return shown[1], fetch
-
-
-def _api_server(app: Starlette, identity: ServingIdentity, users: Users) -> ApiServer:
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    config.load()
-    for_people(config, identity.server_context(alpn=["http/1.1"], clients=False), users)
-    return ApiServer(config)
-
-
 def _foreseeing(feed: Feed) -> Foresee:
     """Warns of rules that lead nowhere; Services may well come before their workloads, so not of those."""
 
@@ -327,10 +275,6 @@ def _foreseeing(feed: Feed) -> Foresee:
         return feed.foresee(objects, lambda q: {key: q(problems_of, key) for key in rules})
 
     return foresee
-
-
-async def _with_addresses(objects: Sequence[Object], existing: Sequence[Object]) -> Sequence[Object]:
-    return with_vips(objects, existing)
 
 
 def _proxy(entry: Key) -> ProxyId:
@@ -352,20 +296,6 @@ def _declared(engine: Engine) -> Callable[[str, str], Mapping[int, bool]]:
         return {port: port in provable for port in engine(inbound_capture, key).ports}
 
     return declared
-
-
-def _listening(bind: str, port: int, option: str) -> socket.socket:
-    """A listening TCP socket; `::` takes both families where the machine has IPv6."""
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    try:
-        return socket.create_server(
-            (bind, port),
-            family=family,
-            backlog=1024,
-            dualstack_ipv6=bind == "::" and socket.has_dualstack_ipv6(),
-        )
-    except OSError as error:
-        raise Refusal(f"{option} {port} on {bind}: {error.strerror}; choose another") from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from isthmus.clock import rest_s
+
 Resolve = Callable[[str], tuple[str, ...]]
+
+_SHARE = 0.05
+"""Of the time, at most, for finding out which names are wanted."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,17 +42,22 @@ class GatewayNames:
 
     def look(self) -> None:
         """Asks soon, if there are names that were never asked for."""
-        if not self._known.keys() >= set(self._wanted()):
-            self._wake.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Asks for ever."""
+        time = asyncio.get_running_loop().time
         while True:
-            self._wake.clear()
             await self.ask()
             try:
                 async with asyncio.timeout(self._refresh_s):
-                    await self._wake.wait()
+                    while True:
+                        await self._wake.wait()
+                        self._wake.clear()
+                        began = time()
+                        if not self._known.keys() >= set(self._wanted()):
+                            break
+                        await asyncio.sleep(rest_s(time() - began, _SHARE))
             except TimeoutError:
                 continue
 

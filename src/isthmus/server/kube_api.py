@@ -26,7 +26,6 @@ from isthmus.server.admission import (
     Foresee,
     NamespaceEnds,
     NamespaceMissing,
-    OnAdmit,
 )
 from isthmus.server.authentication import Authenticate
 from isthmus.server.batch import apply_batch
@@ -60,16 +59,15 @@ def kube_api(
     *,
     authenticate: Authenticate,
     more: Callable[[Callable[[Known], Handler]], Sequence[Route]] = lambda _: (),
-    on_admit: OnAdmit,
     mint_token: MintToken,
     foresee: Foresee = lambda _: {},
     now: Callable[[], float] = time.time,
 ) -> list[BaseRoute]:
-    """The routes of the API. `on_admit` completes objects before they are written, `foresee` warns of them.
+    """The routes of the API. `foresee` warns of objects before they are written.
 
     `more` makes further routes below `/apis`, for those who are known.
     """
-    admission = Admission(store, on_admit, foresee=foresee)
+    admission = Admission(store, foresee=foresee)
     api = _Api(Reads(store), Writes(store, admission, mint_token, now))
 
     def known(handler: Known) -> Handler:

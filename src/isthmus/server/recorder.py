@@ -21,14 +21,19 @@ from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Key, Object, ObjectMeta
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.clock import backoff, rfc3339
-from isthmus.store.base import Delete, Event, Expired, Mutate, NotFound, Store, StoreError
+from isthmus.store.base import Event, Expired, Mutate, Store, StoreError
 
 COMPONENT = "isthmus"
 LIFE = timedelta(hours=1)
 _FLUSH_S = 0.5
 _SWEEP_S = 60.0
+_MOST_NORMAL = 50
+"""Normal notices between two flushes; those beyond are left out."""
 _MOST_WAITING = 500
-"""Notices between two flushes; Normal ones beyond are left out."""
+"""Notices between two flushes, of any type."""
+
+_AT_ONCE = 200
+"""Most Events that are deleted in one transaction."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +84,7 @@ class Recorder:
             await asyncio.sleep(next(waits))
 
     def _take(self, notice: Notice) -> None:
-        if notice.type == "Normal" and len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= (_MOST_NORMAL if notice.type == "Normal" else _MOST_WAITING):
             return
         _, count = self._waiting.get(notice.key, (notice, 0))
         self._waiting[notice.key] = (notice, count + 1)
@@ -91,15 +96,16 @@ class Recorder:
             self._wake.clear()
             waiting, self._waiting = self._waiting, {}
             now = rfc3339()
-            for key, (notice, count) in waiting.items():
-                # its namespace may be gone with it
-                if await self._store.get(Key("Namespace", "", key.namespace)) is None:
-                    continue
-                change = partial(recorded, notice=notice, count=count, now=now)
-                try:
-                    await self._store.apply([Mutate(key, change)])
-                except StoreError as error:
-                    _log.warning("event not recorded: %s", error)
+            namespaces = {obj.key.name for obj in (await self._store.list("Namespace"))[0]}
+            changes = [
+                Mutate(key, partial(recorded, notice=notice, count=count, now=now))
+                for key, (notice, count) in waiting.items()
+                if key.namespace in namespaces  # it may be gone with its objects
+            ]
+            try:
+                await self._store.apply(changes)
+            except StoreError as error:
+                _log.warning("%d events not recorded: %s", len(changes), error)
             await asyncio.sleep(_FLUSH_S)
 
     async def _sweep(self) -> None:
@@ -107,15 +113,15 @@ class Recorder:
             await asyncio.sleep(_SWEEP_S)
             objects, _ = await self._store.list("Event")
             oldest = rfc3339((datetime.now(UTC) - LIFE).timestamp())
-            for obj in objects:
-                if is_over(obj, oldest):
-                    try:
-                        await self._store.apply([Delete(obj.key, obj.meta.resource_version)])
-                    except NotFound:
-                        continue
-                    except StoreError as error:
-                        _log.warning("event not deleted: %s", error)
-                        break
+            old = [obj.key for obj in objects if is_over(obj, oldest)]
+            for begin in range(0, len(old), _AT_ONCE):
+                try:
+                    await self._store.apply(
+                        [Mutate(key, partial(_kept, oldest=oldest)) for key in old[begin : begin + _AT_ONCE]]
+                    )
+                except StoreError as error:
+                    _log.warning("events not deleted: %s", error)
+                    break
 
 
 def notices(event: Event) -> Iterator[Notice]:
@@ -166,6 +172,10 @@ def recorded(before: Object | None, *, notice: Notice, count: int, now: str) -> 
     )
     key = notice.key
     return Object(key, ObjectMeta(key.name, key.namespace), spec)
+
+
+def _kept(obj: Object | None, *, oldest: str) -> Object | None:
+    return None if obj is None or is_over(obj, oldest) else obj  # it may have been seen again meanwhile
 
 
 def is_over(obj: Object, oldest: str) -> bool:

@@ -1,7 +1,10 @@
 """Verdicts of the fleet -> conditions in the store.
 
-Runs beside the streams: an answer of a proxy wakes it, it takes the verdicts that changed and writes them,
-each against the latest state of its object. While it writes, further verdicts gather and are merged.
+    a commit, an answer ─▶ the verdicts that changed ─▶ a transaction, each against its object's latest state
+                               └── "waits for answers": only when it has done so for a second
+
+An answer mostly comes within milliseconds, and then one write tells it. While one transaction is written, and
+as long again, further verdicts gather: however many there are, clients' writes have half of the store.
 """
 
 import asyncio
@@ -9,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from isthmus.api.meta import Key, Object
@@ -18,7 +22,9 @@ from isthmus.xds.fleet import Fleet
 from isthmus.xds.verdicts import Condition, Verdict, outweighs
 
 RECHECK_S = 1.0
-"""How often waiting is told anew (which proxies are late) though nobody answered."""
+"""How long answers may be outstanding before that is told, and how often it is told anew (who is late)."""
+_AT_ONCE = 1000
+"""Most objects of one transaction: clients' writes wait for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +37,25 @@ class StatusWriter:
         self._fleet = fleet
         self._now = now
         self._unwritten: dict[Key, Verdict] = {}
+        self._waiting: dict[Key, Verdict] = {}
+        """Verdicts that say that answers are outstanding: most are outdated soon."""
+        self._waited: dict[Key, Verdict] = {}
+        """Those of them that were there at the last recheck."""
         self._wake = asyncio.Event()
         fleet.on_answer(self._wake.set)
 
     async def run(self) -> None:
         """Writes for ever. A store that refuses is tried again, with what is true by then."""
         waits, failing = backoff(0.2, 10.0), False
+        time = asyncio.get_running_loop().time
+        recheck_at = time() + RECHECK_S
         while True:
             self._wake.clear()
-            self._unwritten.update(self._fleet.judge())
+            self._take(self._fleet.judge())
+            if time() >= recheck_at:
+                recheck_at = time() + RECHECK_S
+                self._recheck()
+            began, wanted = time(), bool(self._unwritten)
             try:
                 await self._write()
             except StoreError as error:
@@ -51,16 +67,39 @@ class StatusWriter:
             if failing:
                 _log.info("status written again")
             waits, failing = backoff(0.2, 10.0), False
-            try:
-                async with asyncio.timeout(RECHECK_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            if wanted:
+                await asyncio.sleep(time() - began)
+            if not self._unwritten:
+                await self._woken(recheck_at - time())
+
+    def _take(self, verdicts: Mapping[Key, Verdict]) -> None:
+        for key, verdict in verdicts.items():
+            pending = verdict.programmed.status == "Unknown"
+            (self._waiting if pending else self._unwritten)[key] = verdict
+            if not pending:
+                self._waiting.pop(key, None)
+
+    def _recheck(self) -> None:
+        """What was waiting a second ago and still is has to be told."""
+        late = {key: verdict for key, verdict in self._waiting.items() if self._waited.get(key) is verdict}
+        self._unwritten.update(late)
+        self._waiting = {key: verdict for key, verdict in self._waiting.items() if key not in late}
+        self._waited = dict(self._waiting)
+        self._fleet.overdue()
+        self._take(self._fleet.judge())
+
+    async def _woken(self, most_s: float) -> None:
+        rest = self._fleet.judge_in_s()
+        try:
+            async with asyncio.timeout(max(0.0, most_s) if rest is None else min(rest, max(0.0, most_s))):
+                await self._wake.wait()
+        except TimeoutError:
+            return
 
     async def _write(self) -> None:
         if not self._unwritten:
             return
-        verdicts = dict(self._unwritten)
+        verdicts = dict(islice(self._unwritten.items(), _AT_ONCE))
         now = self._now()
         await self._store.apply(
             [Mutate(key, partial(judged, verdict=verdict, now=now)) for key, verdict in verdicts.items()]

@@ -10,15 +10,22 @@ one host in one namespace share its address. Ranges and opt-outs are Istio's, to
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from isthmus.api.core import ServiceSpec
-from isthmus.api.meta import Object
+from isthmus.api.meta import Key, Object
 from isthmus.api.networking.service_entry import ServiceEntrySpec
+from isthmus.store.base import Expired, Store
+
+T = TypeVar("T")
+KINDS = ("Service", "ServiceEntry")
+"""Kinds that share one range of virtual addresses."""
 
 V4_BASE = int(IPv4Address("240.240.0.0"))
 V6_BASE = int(IPv6Address("2001:2::"))
@@ -35,42 +42,143 @@ class VipsExhausted(Exception):
     """All 65,534 virtual addresses are taken."""
 
 
-@dataclass(slots=True)
-class _Book:
-    """Who has which addresses, while some are given out."""
-
-    taken: set[str] = field(default_factory=set)
-    pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """The (IPv4, IPv6) of each `namespace/host` of a ServiceEntry."""
-    claims: Counter[str] = field(default_factory=Counter)
-    """How many ServiceEntries declare each `namespace/host`."""
-
-    def pair(self, key: str) -> tuple[str, str]:
-        """The addresses of a host; from now on they are taken."""
-        if key not in self.pairs:
-            self.pairs[key] = pair(key, self.taken, claims=self.claims[key])
-        return self.pairs[key]
-
-
 def with_vips(objects: Sequence[Object], existing: Iterable[Object]) -> list[Object]:
     """`objects` with every missing virtual address filled in; `existing` is what the store holds.
 
     An object that had addresses keeps them, whatever was applied over it.
     """
-    stored = {obj.key: obj for obj in existing}
     book = _Book()
-    for obj in (*stored.values(), *objects):
-        book.taken.update(_addresses(obj))
+    for obj in existing:
+        book.put(obj.key, obj)
+    return book.fill(objects)
+
+
+@dataclass(slots=True)
+class _Book:
+    """Who has which addresses. `holder` is whoever has them: an object that stands, or one under way."""
+
+    taken: Counter[str] = field(default_factory=Counter)
+    pairs: dict[str, dict[Hashable, tuple[str, str]]] = field(default_factory=dict)
+    """The (IPv4, IPv6) of each `namespace/host` of a ServiceEntry, by holder."""
+    claims: dict[str, Counter[Key]] = field(default_factory=dict)
+    """Which ServiceEntries declare each `namespace/host`."""
+    held: dict[Hashable, Object] = field(default_factory=dict)
+    """The holders; what stands is held under its key."""
+
+    def put(self, holder: Hashable, obj: Object) -> None:
+        """What the holder has is this object's addresses, and nothing else any more."""
+        self.drop(holder)
+        if obj.key.kind not in KINDS:
+            return
+        self.held[holder] = obj
+        self.taken.update(_addresses(obj))
         for host, both in _allocated(obj).items():
-            book.pairs.setdefault(f"{obj.key.namespace}/{host}", both)
-    for obj in {**stored, **{obj.key: obj for obj in objects}}.values():
-        if isinstance(obj.spec, ServiceEntrySpec) and _wants_addresses(obj, obj.spec):
-            book.claims.update(f"{obj.key.namespace}/{host}" for host in obj.spec.hosts)
-    return [_filled(obj, stored.get(obj.key), book) for obj in objects]
+            self.pairs.setdefault(f"{obj.key.namespace}/{host}", {})[holder] = both
+        for host in _claimed(obj):
+            self.claims.setdefault(host, Counter())[obj.key] += 1
+
+    def drop(self, holder: Hashable) -> None:
+        """The holder has no addresses any more."""
+        obj = self.held.pop(holder, None)
+        if obj is None:
+            return
+        _subtract(self.taken, _addresses(obj))
+        for host in _allocated(obj):
+            self._forget(self.pairs, f"{obj.key.namespace}/{host}", holder)
+        for host in _claimed(obj):
+            _subtract(self.claims[host], (obj.key,))
+            if not self.claims[host]:
+                del self.claims[host]
+
+    def pair(self, key: str) -> tuple[str, str]:
+        """The addresses of a host: those that somebody has for it, or new ones."""
+        known = self.pairs.get(key)
+        if known:
+            return next(iter(known.values()))
+        return pair(key, self.taken.keys(), claims=len(self.claims.get(key, ())))
+
+    def fill(self, objects: Sequence[Object]) -> list[Object]:
+        """The objects with their missing addresses; what they say themselves counts, too."""
+        holders = [object() for _ in objects]
+        for holder, obj in zip(holders, objects, strict=True):
+            self.put(holder, obj)
+        filled = []
+        for holder, obj in zip(holders, objects, strict=True):
+            filled.append(_filled(obj, self.held.get(obj.key), self))
+            self.put(holder, filled[-1])
+        for holder in holders:
+            self.drop(holder)
+        return filled
+
+    @staticmethod
+    def _forget(pairs: dict[str, dict[Hashable, tuple[str, str]]], host: str, holder: Hashable) -> None:
+        pairs[host].pop(holder, None)
+        if not pairs[host]:
+            del pairs[host]
 
 
-def pair(key: str, taken: set[str], *, claims: int = 1) -> tuple[str, str]:
-    """The (IPv4, IPv6) pair for a `namespace/host`, the two sharing their number. Marks it taken.
+def _subtract(counter: Counter[T], items: Iterable[T]) -> None:
+    for item in items:
+        counter[item] -= 1
+        if not counter[item]:
+            del counter[item]
+
+
+class Addresses:
+    """The virtual addresses of all that a store holds; it follows the changes, whoever makes them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._book = _Book()
+        self._seen: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def given(self, objects: Sequence[Object]) -> AsyncIterator[Sequence[Object]]:
+        """`objects` with every missing address; while the block lasts, nobody else is given these.
+
+        Of the status only what is new is in them: the rest is whatever stands by the time they are written.
+        """
+        if not any(obj.key.kind in KINDS for obj in objects):
+            yield objects
+            return
+        for kind in KINDS:
+            await self._follow(kind)
+        filled = self._book.fill(objects)
+        under_way = [object() for _ in filled]
+        for holder, obj in zip(under_way, filled, strict=True):
+            self._book.put(holder, obj)
+        try:
+            yield [replace(obj, status=_news(obj, self._book.held.get(obj.key))) for obj in filled]
+        finally:
+            for holder in under_way:
+                self._book.drop(holder)
+
+    async def _follow(self, kind: str) -> None:
+        """Takes in what changed since the last time; everything, when that is not known any more."""
+        try:
+            changes = self._store.changes(kind, self._seen[kind])
+        except (KeyError, Expired):
+            for key in [key for key in self._book.held if isinstance(key, Key) and key.kind == kind]:
+                self._book.drop(key)
+            objects, self._seen[kind] = await self._store.list(kind)
+            for obj in objects:
+                self._book.put(obj.key, obj)
+            return
+        for event in changes:
+            if event.type == "DELETED":
+                self._book.drop(event.object.key)
+            else:
+                self._book.put(event.object.key, event.object)
+            self._seen[kind] = event.revision
+
+
+def _news(obj: Object, stored: Object | None) -> dict[str, Any]:
+    before = stored.status if stored else {}
+    return {name: value for name, value in obj.status.items() if before.get(name) != value}
+
+
+def pair(key: str, taken: AbstractSet[str], *, claims: int = 1) -> tuple[str, str]:
+    """The (IPv4, IPv6) pair for a `namespace/host`, the two sharing their number.
 
     Istio gives each claim a place and all of them the lowest.
     """
@@ -78,7 +186,6 @@ def pair(key: str, taken: set[str], *, claims: int = 1) -> tuple[str, str]:
     number = min(islice(free, max(claims, 1)), default=None)
     if number is None:
         raise VipsExhausted(f"no virtual address is free for {key}: all {SLOTS} of 240.240.0.0/16 are taken")
-    taken.update(_spelled(number))
     return _spelled(number)
 
 
@@ -118,6 +225,12 @@ def _addresses(obj: Object) -> tuple[str, ...]:
     return ()
 
 
+def _claimed(obj: Object) -> Iterator[str]:
+    """The `namespace/host`s that want an address of their own."""
+    if isinstance(obj.spec, ServiceEntrySpec) and _wants_addresses(obj, obj.spec):
+        yield from (f"{obj.key.namespace}/{host}" for host in obj.spec.hosts)
+
+
 def _allocated(obj: Object) -> Mapping[str, tuple[str, str]]:
     """The virtual addresses that an object has, by host."""
     rows = obj.status.get("addresses", ()) if isinstance(obj.spec, ServiceEntrySpec) else ()
@@ -134,7 +247,7 @@ def _filled(obj: Object, before: Object | None, book: _Book) -> Object:
                     addresses: tuple[str, ...] = all_kept or (kept,)
                 case _:
                     key = f"{obj.key.namespace}/{obj.key.name}.{obj.key.namespace}.svc"
-                    addresses = pair(key, book.taken)
+                    addresses = pair(key, book.taken.keys())
             return replace(
                 obj, spec=spec.model_copy(update={"cluster_ip": addresses[0], "cluster_ips": addresses})
             )

@@ -140,6 +140,9 @@ class Store(Protocol):
     async def apply(self, writes: Sequence[Write]) -> tuple[Object | None, ...]:
         """Makes all the writes or none, durably. Returns what stands at each write's key afterwards."""
 
+    def changes(self, kind: str, since: int) -> Sequence[Event]:
+        """The changes of a kind after revision `since` that readers see by now; Expired when not known."""
+
     def watch(self, kind: str | None, since: int) -> AsyncIterator[Event]:
         """Every change after revision `since`, in order, without end; Expired when those are not known."""
 

@@ -68,6 +68,13 @@ class WatchLog:
         for shelf in self._shelves.values():
             shelf.wake()
 
+    def changes(self, kind: str, since: int) -> Sequence[Event]:
+        """The changes of a kind after revision `since`; Expired when they are not known."""
+        shelf = self._shelf(kind)
+        if since < shelf.known_since:
+            raise Expired(f"too old resource version: {since} ({shelf.known_since})")
+        return shelf.after(since)
+
     async def watch(self, kind: str | None, since: int) -> AsyncIterator[Event]:
         """Every change after `since`, in order, without end."""
         if since > self.revision:

@@ -143,6 +143,10 @@ class SqliteStore:
         self._calls.put(call)
         return await call.done
 
+    def changes(self, kind: str, since: int) -> Sequence[Event]:
+        """The changes of a kind after revision `since` that readers see by now; Expired when not known."""
+        return self._log.changes(kind, since)
+
     def watch(self, kind: str | None, since: int) -> AsyncIterator[Event]:
         """Every change after revision `since`, in order, without end; Expired when those are not known."""
         return self._log.watch(kind, since)

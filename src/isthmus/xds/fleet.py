@@ -1,6 +1,6 @@
 """All streams: engine commits -> what each must be sent; its answers -> verdicts on objects.
 
-    committed()      wakes every stream
+    committed()      wakes every stream, notes which objects have to be judged
     advance(stream)  asks the engine for the manifests of its workload, offers its session what differs, and
                      returns the responses that may be written now
     receive(stream)  takes a request; an answer may complete or refuse what an object asked for
@@ -11,16 +11,19 @@ All of it is synchronous and runs on one event loop: the engine has one owner an
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from isthmus.api.meta import Key, Problem
+from isthmus.clock import rest_s
 from isthmus.engine import Engine, Reader
 from isthmus.envoy.resource import Manifest, ProxyId, Resource
 from isthmus.xds.delta import Memory
+from isthmus.xds.judgement import Judgement
 from isthmus.xds.node import Node
 from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session, TooMuch
-from isthmus.xds.verdicts import Answers, Committed, Verdict, judge, outweighs
+from isthmus.xds.standing import StreamState, type_state
+from isthmus.xds.verdicts import Answers, Committed, Verdict
 from isthmus.xds.vetting import Clearance, Judge, Vetting, Withheld, all_pass
 from isthmus.xds.wire import Frames, Request, response
 
@@ -37,6 +40,8 @@ Registered = Callable[[ProxyId], str | None]
 Client = tuple[str, ProxyId]
 """Role and workload: whose streams follow one another."""
 
+ANALYSIS_SHARE = 0.2
+"""Of the time, at most, for what analysis makes of one commit after the other."""
 MAX_STREAMS = 4
 """Of one client: the living one, and those that broke without a word and are not found out yet."""
 
@@ -69,33 +74,6 @@ class Stream:
         return self.node.role, self.node.proxy
 
 
-@dataclass(frozen=True, slots=True)
-class TypeState:
-    """How one type stands on one stream."""
-
-    subscribed: bool
-    wanted: int
-    held: int
-    in_flight: int
-    pending: int
-    refused: Mapping[str, str]
-    """The client's words by resource name."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """How one stream stands, for people."""
-
-    node: str
-    role: str
-    namespace: str
-    workload: str
-    connected_s: float
-    synced: bool
-    sent: Mapping[str, int]
-    types: Mapping[str, TypeState]
-
-
 class Fleet:
     """All streams. `sent` counts resources by type, and `responses` messages, since the process started."""
 
@@ -115,11 +93,12 @@ class Fleet:
         self.responses: Counter[str] = Counter()
         self.failures = 0
         """Queries that raised: bugs of ours, contained."""
+        self.spent_s = 0.0
+        """Time spent in queries, since the process started."""
         self._engine = engine
         self._manifest = manifest
         self._problems = problems
         self._unsound = unsound
-        self._objects = objects
         self._registered = registered
         self._now = now
         self.vetting = vetting or Vetting(now)
@@ -130,8 +109,11 @@ class Fleet:
         """What clients refused when their streams closed, and the numbers of these."""
         self._opened = 0
         self._differences: dict[tuple[int, int], tuple[Manifest, Manifest, Collection[str]]] = {}
-        self._published: dict[Key, Verdict] = {}
+        self._judgement = Judgement(objects)
         self._known_problems: Mapping[Key, tuple[Problem, ...]] = {}
+        self._analysed = -1
+        """The revision that the known problems are of."""
+        self._analyse_at = 0.0
         self._listeners: list[Callable[[], None]] = []
         self._collect_at = 2000
 
@@ -166,8 +148,14 @@ class Fleet:
             self._memories[stream.client] = stream.number, stream.session.memories()
         self._changed()
 
-    def committed(self) -> None:
-        """Tells every stream that the engine has a new revision."""
+    @property
+    def judged(self) -> int:
+        """How often an object was judged, since the process started."""
+        return self._judgement.judged
+
+    def committed(self, touched: Iterable[Key] = ()) -> None:
+        """Tells every stream of a new revision, in which the `touched` objects came, changed or went."""
+        self._judgement.touch(touched)
         self._differences.clear()
         for stream in self._streams:
             stream.wake()
@@ -214,27 +202,49 @@ class Fleet:
 
     def judge(self) -> dict[Key, Verdict]:
         """The verdicts that changed since the last call."""
+        self._analyse()
+        return self._judgement.judge(self._answers(), self._known_problems, self._analysed)
+
+    def overdue(self) -> None:
+        """Waiting has lasted: the next judgement tells for whom."""
+        self._judgement.overdue(self._answers())
+
+    def judge_in_s(self) -> float | None:
+        """How long analysis rests before it looks at what was committed meanwhile; None when it has."""
+        if self._analysed == self._engine.revision:
+            return None
+        return max(0.0, self._analyse_at - self._now())
+
+    def _analyse(self) -> None:
+        """Analysis looks at everything together: under load it may take a part of the time, not all of it."""
+        began, revision = self._now(), self._engine.revision
+        if revision == self._analysed or began < self._analyse_at:
+            return
         try:
             self._known_problems = self._engine(self._problems)
         except Exception:  # a bug of ours: what was known last is still the best answer
             self._failed("analysis")
-        verdicts = judge(self._objects, self._answers(), self._known_problems)
-        changed: dict[Key, Verdict] = {}
-        for key, verdict in verdicts.items():
-            old = self._published.get(key)
-            if old is not None and old.uid == verdict.uid:
-                if not outweighs(verdict, old.programmed.reason, old.generation):
-                    verdict = replace(verdict, programmed=old.programmed, strength=old.strength)
-                if verdict == old:
-                    continue
-            self._published[key] = changed[key] = verdict
-        for key in self._published.keys() - verdicts.keys():
-            del self._published[key]
-        return changed
+        self._analysed = revision
+        took = self._now() - began
+        self.spent_s += took
+        self._analyse_at = began + took + rest_s(took, ANALYSIS_SHARE)
 
     def connected(self) -> list[StreamState]:
         """How every open stream stands, by node."""
-        states = [self._state(stream) for stream in self._streams]
+        now = self._now()
+        states = [
+            StreamState(
+                node=stream.node.id,
+                role=stream.node.role,
+                namespace=stream.node.proxy.namespace,
+                workload=stream.node.proxy.workload,
+                connected_s=now - stream.opened_at,
+                synced=stream.answers.watermark >= self._engine.revision,
+                sent=dict(stream.sent),
+                types={url: type_state(watch) for url, watch in stream.session.watches.items()},
+            )
+            for stream in self._streams
+        ]
         return sorted(states, key=lambda state: (state.namespace, state.workload, state.role))
 
     def has(self, proxy: ProxyId) -> bool:
@@ -257,6 +267,10 @@ class Fleet:
         revision, now = self._engine.revision, self._now()
         if stream.evaluated == revision:
             return
+        self._query(stream, revision, now)
+        self.spent_s += self._now() - now
+
+    def _query(self, stream: Stream, revision: int, now: float) -> None:
         whole = True
         for type_url in AGENT_TYPES if stream.node.role == "agent" else PROXY_TYPES:
             old = stream.manifests.get(type_url)
@@ -329,28 +343,6 @@ class Fleet:
         """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet."""
         newest = {stream.client: stream for stream in self._streams if stream.node.role == "proxy"}
         return [stream.answers for stream in newest.values()]
-
-    def _state(self, stream: Stream) -> StreamState:
-        return StreamState(
-            node=stream.node.id,
-            role=stream.node.role,
-            namespace=stream.node.proxy.namespace,
-            workload=stream.node.proxy.workload,
-            connected_s=self._now() - stream.opened_at,
-            synced=stream.answers.watermark >= self._engine.revision,
-            sent=dict(stream.sent),
-            types={
-                type_url: TypeState(
-                    subscribed=watch.asked,
-                    wanted=len(watch.want),
-                    held=len(watch.held),
-                    in_flight=len(watch.flights),
-                    pending=len(watch.fresh) + len(watch.gone),
-                    refused={name: refusal.text for name, refusal in watch.refused.items()},
-                )
-                for type_url, watch in stream.session.watches.items()
-            },
-        )
 
     def _collect(self) -> None:
         roots: list[tuple[Callable[..., object], tuple[str | ProxyId, ...]]] = [(self._problems, ())]

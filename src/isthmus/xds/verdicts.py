@@ -75,27 +75,18 @@ def outweighs(new: Verdict, old_reason: str, old_generation: int) -> bool:
     return new.strength >= _STRENGTH.get(old_reason, 0)
 
 
-def judge(
-    objects: Mapping[Key, Committed],
-    proxies: Sequence[Answers],
-    problems: Mapping[Key, tuple[Problem, ...]],
-) -> dict[Key, Verdict]:
-    """The verdict on every object."""
-    refused = _refused_by_source(proxies)
-    floor = min((proxy.watermark for proxy in proxies), default=0)
-    return {
-        key: _verdict(committed, proxies, refused.get(key, ()), floor, problems.get(key, ()))
-        for key, committed in objects.items()
-    }
-
-
-def _verdict(
+def verdict_on(
     committed: Committed,
     proxies: Sequence[Answers],
     refused: Sequence[tuple[str, Refusal]],
-    floor: int,
     problems: Sequence[Problem],
+    *,
+    floor: int,
 ) -> Verdict:
+    """The verdict on one object: what proxies refused of it, what is wrong with it.
+
+    `floor` is the lowest watermark of the proxies.
+    """
     programmed = _programmed(committed, proxies, refused, floor)
     bare = any(not refusal.kept for _, refusal in refused)
     return Verdict(
@@ -116,9 +107,13 @@ def _programmed(
         return Condition(PROGRAMMED, "True", "NoProxies", "no proxy is connected; the next one gets it")
     if floor >= committed.revision:
         return _ALL_ANSWERED
-    waiting = [proxy.node for proxy in proxies if proxy.watermark < committed.revision]
-    text = f"waiting for {len(waiting)} of {len(proxies)} proxies: {_listed(waiting)}"
-    return Condition(PROGRAMMED, "Unknown", "Pending", text)
+    return Condition(PROGRAMMED, "Unknown", "Pending", waiting(committed.revision, proxies))
+
+
+def waiting(revision: int, proxies: Sequence[Answers]) -> str:
+    """For whom an object of this revision waits."""
+    late = [proxy.node for proxy in proxies if proxy.watermark < revision]
+    return f"waiting for {len(late)} of {len(proxies)} proxies: {_listed(late)}"
 
 
 def _rejection(refused: Sequence[tuple[str, Refusal]]) -> str:
@@ -137,7 +132,8 @@ def _resolved(problems: Sequence[Problem]) -> Condition:
     return Condition(RESOLVED, "False", "Problems", _listed([str(problem) for problem in problems], "; "))
 
 
-def _refused_by_source(proxies: Iterable[Answers]) -> Mapping[Key, list[tuple[str, Refusal]]]:
+def refused_by_source(proxies: Iterable[Answers]) -> Mapping[Key, list[tuple[str, Refusal]]]:
+    """What proxies refused, by the objects that it was made from."""
     found: dict[Key, list[tuple[str, Refusal]]] = defaultdict(list)
     for proxy in proxies:
         for refusal in proxy.refusals:
