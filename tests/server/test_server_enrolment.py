@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Key
 from isthmus.clock import rfc3339
 from isthmus.identity import keys
@@ -31,6 +32,10 @@ from isthmus.store.base import Delete, UpdateStatus
 async def here(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as made:
         yield made
+
+
+def _token_key(token: Token) -> Key:
+    return Key("JoinToken", token.namespace, token.name)
 
 
 async def refusal(here: World, token: Token, /, **changes: Any) -> Refused:
@@ -122,6 +127,7 @@ async def test_the_same_key_at_another_address_is_another_vm(here: World) -> Non
     await here.registrar.enrol(here.application(token, csr=csr))
     refused = await refusal(here, token, csr=csr, address="10.0.0.6")
     assert (refused.status, "another address" in refused.error) == (409, True)
+    assert "--address: 10.0.0.5" in refused.hint
 
 
 async def test_another_token_brings_a_reinstalled_vm_back(here: World) -> None:
@@ -150,6 +156,25 @@ async def test_a_tampered_secret_is_unknown_bit_by_bit(here: World) -> None:
         wrong = (int.from_bytes(token.secret, "big") ^ 1 << bit).to_bytes(32, "big")
         assert (await refusal(here, token, secret=wrong)).status == 401
     assert await here.status(token) == {}
+
+
+async def test_a_key_that_left_may_come_back_with_its_token_at_another_address(here: World) -> None:
+    await here.group()
+    token, csr = await here.token(), keys.request_pem(keys.new_key())
+    first = await here.registrar.enrol(here.application(token, csr=csr))
+    kept = await here.store.get(_token_key(token))
+    assert kept is not None
+    assert isinstance(kept.spec, JoinTokenSpec)
+    assert first.token_expires == kept.spec.expires_at
+    await here.store.apply([Delete(first.entry.key)])
+    refused = await refusal(here, token)
+    assert (refused.status, "already used at 20" in refused.error) == (409, True)
+    again = await here.registrar.enrol(here.application(token, csr=csr, address="10.0.0.6"))
+    assert again.spiffe == first.spiffe
+    assert await here.entries() == ["vms/mysql-10.0.0.6"]
+    assert (await here.status(token))["workload"] == "mysql-10.0.0.6"
+    refused = await refusal(here, token, address="10.0.0.6")
+    assert "already used at 20" in refused.error
 
 
 async def test_an_expired_token_is_refused_even_for_its_key(here: World) -> None:

@@ -24,6 +24,8 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # a whole configuration may come in one message
+    ("grpc.max_receive_message_length", -1),
 )
 
 

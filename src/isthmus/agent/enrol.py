@@ -136,6 +136,7 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
             gateway=str(bootstrap["node"]["id"]).startswith("router~"),
             api=token.addresses,
             pin=token.pin.hex(),
+            token_until=str(answer.get("token_expires", "")),
         )
         check(credentials, membership.spiffe_id, keys.pin(key.public_key()))
     except (KeyError, TypeError, ValueError) as error:

@@ -47,21 +47,26 @@ def binary() -> Path:
 
 
 def start(
-    paths: Paths, journal: Journal, *, low_ports: bool = False, concurrency: int | None = None
+    paths: Paths,
+    journal: Journal,
+    *,
+    bootstrap: bytes | None = None,
+    low_ports: bool = False,
+    concurrency: int | None = None,
 ) -> Envoy:
     """Starts Envoy as its own user, in its own session, marked with the journal's mark.
 
-    `low_ports`: whether it may listen on ports below 1024.
+    `bootstrap`: another than enrolment brought. `low_ports`: whether it may listen on ports below 1024.
     """
     journal.record(Processes(journal.mark))
     _rotate(paths.envoy_log)
     # Envoy's user cannot look into the state directory; the bootstrap holds no secret
-    bootstrap = paths.run / "bootstrap.json"
-    durable.write(bootstrap, paths.bootstrap.read_bytes(), 0o644)
+    config = paths.run / "bootstrap.json"
+    durable.write(config, bootstrap or paths.bootstrap.read_bytes(), 0o644)
     paths.admin_socket.unlink(missing_ok=True)
     workers = concurrency or min(2, os.cpu_count() or 1)
     options = [
-        *("--config-path", str(bootstrap), "--concurrency", str(workers), "--log-level", "warning"),
+        *("--config-path", str(config), "--concurrency", str(workers), "--log-level", "warning"),
         *("--disable-hot-restart", "--drain-time-s", "2", "--drain-strategy", "immediate"),
     ]
     program = os.open(binary(), os.O_RDONLY | os.O_CLOEXEC)

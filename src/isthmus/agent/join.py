@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from isthmus.agent import durable, journal, membership, preflight, processes
+from isthmus.agent import durable, journal, membership, preflight, processes, tried
 from isthmus.agent.changes import CannotUndo
 from isthmus.agent.journal import Journal
 from isthmus.agent.membership import Membership
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from isthmus.agent.enrol import Enrolled, Knocked
 
 _ATTEMPTS = 3
-_USED_UP = "this token is used up: create a new one on the control plane"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +136,7 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
             record = _begin(paths, token)
         else:
             record.reopen()
-        key = membership.saved_key(paths) or _new_key(paths)
-        enrolled = _ask(token, knocked, key, own)
+        enrolled = _ask(token, knocked, _key(paths, token), own)
         enrolled.membership.save(paths)
         enrolled.credentials.save(paths)
         durable.write(paths.bootstrap, enrolled.bootstrap_json())
@@ -161,8 +159,7 @@ def _ask(token: jointoken.Token, knocked: "Knocked", key: bytes, own: str) -> "E
             return enrol.enrol(token, knocked, key, own)
         except enrol.NoAnswer as error:
             if attempt == _ATTEMPTS - 1:
-                hint = "try again; if the token then counts as used, create a new one"
-                raise StepFailed("enrol", str(error), hint) from None
+                raise StepFailed("enrol", str(error), "is it running? its log says more") from None
             knocked = enrol.knock(token.addresses, token.pin)
     raise AssertionError("unreachable")
 
@@ -174,11 +171,15 @@ def _begin(paths: Paths, token: jointoken.Token) -> Journal:
         raise StepFailed("join", str(error), "wait for it, or end it") from None
 
 
-def _new_key(paths: Paths) -> bytes:
+def _key(paths: Paths, token: jointoken.Token) -> bytes:
+    """The key that this token was tried with before, or a new one; on disk before anybody hears of it."""
     from isthmus.identity import keys
 
-    pem = keys.key_pem(keys.new_key())
+    if (known := membership.saved_key(paths)) is not None:
+        return known
+    pem = tried.recall(paths, token.id) or keys.key_pem(keys.new_key())
     membership.save_key(paths, pem)
+    tried.forget(paths)
     return pem
 
 
@@ -200,14 +201,25 @@ def _rolled_back(paths: Paths, record: Journal, error: BaseException) -> RolledB
     try:
         if record.closed:
             record = _reload(paths)
-        if _deregister(paths):
-            cause = StepFailed(cause.step, cause.why, f"{cause.hint}; {_USED_UP}")
+        known = Membership.recall(paths)
+        key = membership.saved_key(paths)
+        if known is not None:
+            _deregister(paths, known)
         taken_back = record.undo()
+        if key is not None:
+            until = known.token_until if known else ""
+            tried.Tried(record.token_id, key.decode(), until).save(paths)
         record.remove()
     except (CannotUndo, OSError, journal.Busy) as failure:
-        hint = f"isthmus leave; {_USED_UP}" if cause.hint.endswith(_USED_UP) else "isthmus leave"
-        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", hint), [])
+        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", "isthmus leave"), [])
+    if known is not None:
+        cause = StepFailed(cause.step, cause.why, f"{cause.hint}; {_again(known.token_until)}")
     return RolledBack(cause, [*taken_back, "keys and state removed"])
+
+
+def _again(until: str) -> str:
+    said = f" until {until}" if until else ""
+    return f"then run the same command: its token is still good on this VM{said}"
 
 
 def _reload(paths: Paths) -> Journal:
@@ -216,14 +228,11 @@ def _reload(paths: Paths) -> Journal:
     return record
 
 
-def _deregister(paths: Paths) -> bool:
-    """Tells the control plane that this VM is not coming; whether it had enrolled at all."""
-    known = Membership.recall(paths)
-    if known is not None:
-        from isthmus.agent import leave
+def _deregister(paths: Paths, known: Membership) -> None:
+    """Tells the control plane that this VM is not coming, as far as it listens."""
+    from isthmus.agent import leave
 
-        leave.tell(paths, known)
-    return paths.agent.exists()
+    leave.tell(paths, known)
 
 
 def _as_step(error: BaseException) -> StepFailed:

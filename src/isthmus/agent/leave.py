@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 
-from isthmus.agent import capture, journal, nft, processes
+from isthmus.agent import capture, journal, nft, processes, tried
 from isthmus.agent.changes import CannotUndo, Unit
 from isthmus.agent.journal import Journal
 from isthmus.agent.membership import Credentials, Membership
@@ -26,6 +26,7 @@ def leave(paths: Paths, say: Say) -> None:
     if os.geteuid() != 0:
         raise StepFailed("leave", "not root: capture rules and resolv.conf have to be put back", "use sudo")
     journal.sweep(paths)
+    tried.forget(paths)
     if not paths.journal.exists():
         _tidy(say)
         return

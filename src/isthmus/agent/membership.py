@@ -33,6 +33,8 @@ class Membership:
     """Where the control plane's API door answers, as host:port; empty when an older agent joined."""
     pin: str = ""
     """SHA-256 of that door's public key, in hex."""
+    token_until: str = ""
+    """When the token expires with which the VM joined, RFC 3339."""
     host_version: str = ""
     host_config: bytes = b""
     """The last good isthmus.agent.v1.HostConfig: a VM comes back with it while the control plane is away."""

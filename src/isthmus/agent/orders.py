@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Self
 
 import grpc
@@ -27,6 +28,8 @@ HOST = "type.googleapis.com/isthmus.agent.v1.HostConfig"
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _LOG = logging.getLogger("isthmus.agent")
 _INVALID_ARGUMENT = 3
+_UNKNOWN_HERE = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+"""How a control plane answers a VM that it does not know, or not any more."""
 
 
 class OrdersRefused(ValueError):
@@ -62,6 +65,15 @@ class Orders:
             raise OrdersRefused(str(error)) from None
 
 
+class Reach(Enum):
+    """How the agent stands with the control plane."""
+
+    UNKNOWN = "not tried yet"
+    AWAY = "does not answer"
+    HERE = "answers"
+    REFUSED = "answers that it does not know this VM"
+
+
 class Desk:
     """Where orders arrive: the newest good ones, and a signal for each change."""
 
@@ -69,6 +81,11 @@ class Desk:
         self.membership = membership
         self.arrived = asyncio.Event()
         self.changed = asyncio.Event()
+        self.reach = Reach.UNKNOWN
+        self.tried = asyncio.Event()
+        """Whether it is known how the control plane stands."""
+        self.answered = asyncio.Event()
+        """Set while the control plane answers, be it that it does not know this VM."""
         self.refusal = ""
         """The control plane's words when it refused the stream."""
         self._paths = paths
@@ -77,6 +94,15 @@ class Desk:
             with contextlib.suppress(OrdersRefused):
                 self.orders = Orders.decode(membership.host_config)
                 self.arrived.set()
+
+    def stands(self, reach: Reach) -> None:
+        """Notes how the control plane stands now."""
+        self.reach = reach
+        self.tried.set()
+        if reach is Reach.AWAY:
+            self.answered.clear()
+        else:
+            self.answered.set()
 
     def receive(self, version: str, body: bytes) -> None:
         """Takes new orders, on disk first; OrdersRefused leaves the old ones standing."""
@@ -109,6 +135,7 @@ async def follow(desk: Desk, secrets: Secrets, paths: Paths) -> None:
                     _LOG.info("control plane back address=%s", address)
                 waits, quiet, desk.refusal = backoff(0.2, 10), False, ""
         except grpc.RpcError as error:
+            desk.stands(Reach.REFUSED if error.code() in _UNKNOWN_HERE else Reach.AWAY)
             desk.refusal = f"{address}: {door.reason(error)}"
             if not quiet:
                 _LOG.warning("control plane away address=%s reason=%s", address, door.reason(error))
@@ -133,7 +160,9 @@ async def _stream(desk: Desk, secrets: Secrets, address: str, node: str) -> Asyn
             response_deserializer=discovery_v3.DeltaDiscoveryResponse.FromString,
         )
         call = method(None)
+        # returns when there is a connection: a server that has nothing to say says nothing
         await call.write(first)
+        desk.stands(Reach.HERE)
         async for response in call:
             await call.write(_answer(desk, response))
             yield

@@ -35,6 +35,11 @@ class Paths:
         return self.state / "bootstrap.json"
 
     @property
+    def last_good(self) -> Path:
+        """What Envoy had accepted, for a start without control plane."""
+        return self.state / "last-good.json.gz"
+
+    @property
     def envoy_log(self) -> Path:
         return self.state / "envoy.log"
 
@@ -58,6 +63,11 @@ class Paths:
     @property
     def envoy_pid(self) -> Path:
         return self.run / "envoy.pid"
+
+    @property
+    def tried(self) -> Path:
+        """The key of a join that failed; beside the run directory, which a failed join removes."""
+        return self.run.with_name(f"{self.run.name}-join")
 
     @property
     def story(self) -> Path:

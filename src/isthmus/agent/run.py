@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
 
 from isthmus.agent import (
     capture,
     envoy,
     gateway,
+    last_good,
     nft,
     orders,
     processes,
@@ -34,6 +34,7 @@ from isthmus.agent.journal import Journal
 from isthmus.agent.membership import Credentials, Membership, MembershipDamaged
 from isthmus.agent.orders import Desk, Orders
 from isthmus.agent.paths import ENVOY_RESOLVER_ADDRESS, ENVOY_UID, Paths
+from isthmus.agent.starting import Starter
 from isthmus.agent.story import Say, StepFailed
 from isthmus.agent.stub import Stub
 from isthmus.clock import backoff
@@ -75,6 +76,7 @@ class _Sidecar:
     def __init__(self, paths: Paths, journal: Journal, say: Say, desk: Desk, secrets: sds.Secrets) -> None:
         self._paths, self._journal, self._say = paths, journal, say
         self._desk, self._secrets = desk, secrets
+        self._starter = Starter(paths, journal, desk, secrets)
         self._stub = Stub()
         self._envoy_resolver = Stub(address=ENVOY_RESOLVER_ADDRESS)
         """Knows no names of its own: the virtual address of a host would lead Envoy back to itself."""
@@ -110,7 +112,8 @@ class _Sidecar:
     async def work(self) -> None:
         """Comes up, proves itself when this is a join, then serves for ever."""
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(sds.serving(self._secrets, self._paths))
+            relay = self._starter.relay.handler()
+            await stack.enter_async_context(sds.serving(self._secrets, self._paths, relay))
             if not self._is_gateway:
                 await self._serve_names(stack)
                 await self._follow_connections()
@@ -124,6 +127,7 @@ class _Sidecar:
             await self._come_up()
             group.create_task(self._keep_envoy())
             group.create_task(self._carry_out())
+            group.create_task(last_good.keep(self._desk, self._paths))
             if not self._journal.joined:
                 group.create_task(self._repair())
                 await self._prove()
@@ -156,8 +160,9 @@ class _Sidecar:
         began = asyncio.get_running_loop().time()
         adopted = self._envoy is not None
         if self._envoy is None:
-            self._envoy = await self._start()
-        # without a control plane a rebooted VM waits here: nothing is led out, declared ports are closed
+            self._envoy = await self._starter.start()
+        # a rebooted VM with neither control plane nor a last good configuration waits here: nothing is led
+        # out, declared ports are closed
         limit = None if self._journal.joined else _ENVOY_S
         try:
             async with asyncio.timeout(limit):
@@ -193,16 +198,6 @@ class _Sidecar:
         except nft.NftFailed as error:
             raise StepFailed("capture", str(error), "does `nft list ruleset` work as root?") from None
 
-    async def _start(self) -> envoy.Envoy:
-        try:
-            return await asyncio.to_thread(
-                envoy.start, self._paths, self._journal, low_ports=self._is_gateway
-            )
-        except envoy.EnvoyFailed as error:
-            raise StepFailed(
-                "envoy", str(error), "run the binary with --version: does it work at all?"
-            ) from None
-
     async def _first_orders(self) -> None:
         try:
             async with asyncio.timeout(None if self._journal.joined else _ORDERS_S):
@@ -214,8 +209,7 @@ class _Sidecar:
                 f"{self._desk.refusal or 'the stream is open'}",
                 "the control plane's log says more",
             ) from None
-        assert self._desk.orders is not None
-        await self._apply(self._desk.orders)
+        await self._try_to_apply()
 
     async def _apply(self, wanted: Orders) -> None:
         """Makes the host as ordered: capture first, names after, so that no name leads past Envoy."""
@@ -279,7 +273,7 @@ class _Sidecar:
             _LOG.error("envoy ended words=%s", envoy.last_words(self._paths))
             if asyncio.get_running_loop().time() - began > _STEADY_S:
                 waits = backoff(0.1, 10)
-            self._envoy = await self._started_again(waits)
+            self._envoy = await self._starter.again(waits)
             _LOG.info("envoy started process=%d", self._envoy.id.pid)
             await self._lead_again()
 
@@ -310,17 +304,6 @@ class _Sidecar:
         if not self._serving and not self._is_gateway:
             _LOG.warning("envoy has no listeners yet: declared ports are closed, nothing is led out")
             systemd.notify("STATUS=waiting for the control plane: declared ports are closed")
-
-    async def _started_again(self, waits: Iterator[float]) -> envoy.Envoy:
-        said = ""
-        while True:
-            await asyncio.sleep(next(waits))
-            try:
-                return await self._start()
-            except (StepFailed, OSError) as error:
-                if str(error) != said:
-                    _LOG.error("envoy not started reason=%s", error)
-                said = str(error)
 
     async def _carry_out(self) -> None:
         while True:

@@ -25,6 +25,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 IDENTITY, ROOTS = "default", "ROOTCA"
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
+_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", 16 << 20))
 
 
 class Secrets:
@@ -61,11 +62,13 @@ def secrets(credentials: Credentials) -> dict[str, tuple[str, bytes]]:
 
 
 @contextlib.asynccontextmanager
-async def serving(secrets_: Secrets, paths: Paths) -> AsyncIterator[None]:
-    """Serves SDS while the block runs."""
-    server = grpc.aio.server()
+async def serving(
+    secrets_: Secrets, paths: Paths, *more: "grpc.GenericRpcHandler[Any, Any]"
+) -> AsyncIterator[None]:
+    """Serves SDS, and whatever more Envoy asks its agent for, while the block runs."""
+    server = grpc.aio.server(options=_OPTIONS)
     files = file_secrets.Files(file_secrets.directories(os.environ))
-    server.add_generic_rpc_handlers((_handler(secrets_, files),))
+    server.add_generic_rpc_handlers((_handler(secrets_, files), *more))
     paths.sds_socket.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{paths.sds_socket}")
     await server.start()

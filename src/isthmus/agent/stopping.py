@@ -25,10 +25,11 @@ async def until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
             group.create_task(watch())
             group.create_task(work)
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        raise first(errors) from None
 
 
-def _first(error: BaseException) -> BaseException:
+def first(error: BaseException) -> BaseException:
+    """The one failure of a group that says most."""
     while isinstance(error, BaseExceptionGroup):
         # being told to stop explains whatever else broke on the way down
         stopped = [each for each in error.exceptions if isinstance(each, Stopped)]

@@ -29,6 +29,17 @@ class VM:
         """Start the agent again from what it has saved."""
         self.agent = self.host.spawn(["isthmus", "agent"], log=f"{self.host.name}-agent.log")
 
+    def power_off(self) -> None:
+        """End agent and Envoy at once, and lose what goes with the power: /run, rules, an address."""
+        pid = self.envoy_pid()
+        self.kill_agent()
+        self.host.run(["kill", "-9", str(pid)])
+        # before the rules: without them the kernel would not tell those whom Envoy was connected to
+        gone = ["sh", "-c", f"! grep -qs '^State:.[^Z]' /proc/{pid}/status"]
+        self.host.wait_until(lambda: self.host.run(gone, check=False).returncode == 0, "the end of Envoy")
+        lost = f"rm -rf {RUN}; nft flush ruleset; ip -6 addr del ::6/128 dev lo"
+        self.host.run(["sh", "-c", lost], check=False)
+
     def leave(self) -> str:
         """Take the host out of the mesh; returns what the command printed."""
         return self.host.run(["isthmus", "leave"]).stdout

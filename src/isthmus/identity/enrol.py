@@ -16,26 +16,24 @@ from typing import NoReturn
 
 from isthmus.api.duration import parse_duration
 from isthmus.api.join import JoinTokenSpec
-from isthmus.api.meta import Key, Object, ObjectMeta
+from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
-from isthmus.api.networking.workload_group import WorkloadGroupSpec
 from isthmus.identity import keys
-from isthmus.identity.ca import MAX_COMMON_NAME, MAX_TTL, Address, Authority, Issued
+from isthmus.identity.ca import MAX_TTL, Address, Authority, Issued
 from isthmus.identity.csr import RequestRefused, requested_key
 from isthmus.identity.jointoken import secret_fits
 from isthmus.identity.spiffe import SpiffeId
+from isthmus.identity.workload import DEFAULT_SERVICE_ACCOUNT, GROUP_ANNOTATION, entry_from_group
 from isthmus.store.base import Conflict, Mutate, Store
 
 _log = logging.getLogger(__name__)
 
-GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
 TTL_ANNOTATION = "isthmus.dev/certificate-ttl"
 ENROLLED_ANNOTATION = "isthmus.dev/enrolled-at"
 """When the VM that an entry stands for enrolled: certificates from before are another VM's."""
 DEFAULT_TTL = timedelta(hours=24)
 MIN_TTL = timedelta(seconds=10)
 MAX_SKEW = timedelta(minutes=5)
-DEFAULT_SERVICE_ACCOUNT = "default"
 VIRTUAL = (ipaddress.ip_network("240.240.0.0/16"), ipaddress.ip_network("2001:2::/48"))
 """Where the mesh's own virtual addresses lie: no machine may have one."""
 
@@ -77,6 +75,8 @@ class Enrolled:
     spiffe: SpiffeId
     ttl: timedelta
     issued: Issued
+    token_expires: str
+    """Until then the same key may enrol again with the token, RFC 3339."""
 
 
 class Registrar:
@@ -120,7 +120,9 @@ class Registrar:
         spiffe, ttl = identity(entry, self._authority.trust_domain), certificate_ttl(group)
         issued = self._authority.sign(key, spiffe, common_name=entry.key.name, ttl=ttl)
         _log.info("workload enrolled entry=%s token=%s serial=%x", entry.key, token.key, issued.serial)
-        return Enrolled(entry, group, spiffe, ttl, issued)
+        spec = token.spec
+        assert isinstance(spec, JoinTokenSpec)
+        return Enrolled(entry, group, spiffe, ttl, issued, spec.expires_at)
 
     async def _known_token(self, application: Application) -> Object:
         """The token whose secret was shown. A missing one costs and tells as much as a wrong secret."""
@@ -176,13 +178,16 @@ class Registrar:
                 _address_taken(address)
             if self._connected(entry.key) and not await self._is_key_of(entry.key, use.pin):
                 _connected_with_another_key(entry.key)
-            _, _, made = await self._store.apply(
-                [
-                    Mutate(group.key, _unchanged(group)),
-                    Mutate(token.key, use.of(token, entry)),
-                    Mutate(entry.key, _registered(entry, address)),
-                ]
-            )
+            # the same key may have tried with another address before; that workload must be gone
+            before = token.status.get("workload") or entry.key.name
+            changes = [
+                Mutate(group.key, _unchanged(group)),
+                Mutate(token.key, use.of(token, entry, before)),
+                Mutate(entry.key, _registered(entry, address)),
+            ]
+            if before != entry.key.name:
+                changes.insert(0, Mutate(replace(entry.key, name=before), _gone))
+            made = (await self._store.apply(changes))[-1]
         finally:
             claimants.remove(group.key)
             if not claimants:
@@ -197,46 +202,6 @@ class Registrar:
             token.status.get("usedBy") == pin and token.status.get("workload") == entry.name
             for token in tokens
         )
-
-
-def entry_from_group(group: Object, address: Address) -> Object:
-    """The WorkloadEntry that the group makes for a VM at the address, by Istio's auto-registration rules."""
-    spec = group.spec
-    assert isinstance(spec, WorkloadGroupSpec)
-    metadata = spec.metadata
-    labels = {**spec.template.labels, **(metadata.labels if metadata else {})}
-    annotations = {**(metadata.annotations if metadata else {}), GROUP_ANNOTATION: group.key.name}
-    owner = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "WorkloadGroup",
-        "name": group.key.name,
-        "uid": group.meta.uid,
-        "controller": True,
-    }
-    template = spec.template.model_copy(
-        update={
-            "address": str(address),
-            "labels": labels,
-            # without an account the VM would have no identity, and others would speak plaintext to it
-            "service_account": spec.template.service_account or DEFAULT_SERVICE_ACCOUNT,
-        }
-    )
-    key = Key("WorkloadEntry", group.key.namespace, workload_name(group.key.name, address))
-    meta = ObjectMeta(
-        name=key.name,
-        namespace=key.namespace,
-        labels=labels,
-        annotations=annotations,
-        owner_references=(owner,),
-    )
-    return Object(key, meta, template)
-
-
-def workload_name(group: str, address: Address) -> str:
-    """`<group>-<address>`; of one too long for a certificate's common name, the end that fits."""
-    name = f"{group}-{str(address).replace(':', '-')}"[-MAX_COMMON_NAME:].lstrip("-.")
-    # "fd00::" ends with a colon, and a name may not end with a dash
-    return name + "0" if name.endswith("-") else name
 
 
 def identity(entry: Object, trust_domain: str) -> SpiffeId:
@@ -294,8 +259,11 @@ class _Use:
     pin: str
     at: datetime
 
-    def of(self, seen: Object, entry: Object) -> Callable[[Object | None], Object | None]:
-        """The token's next state when it is still free or this key's own; the writer calls it."""
+    def of(self, seen: Object, entry: Object, before: str) -> Callable[[Object | None], Object | None]:
+        """The token's next state when it is still free or this key's own; the writer calls it.
+
+        `before` is the workload that the key enrolled as, which is gone when it is another than `entry`.
+        """
 
         def change(token: Object | None) -> Object:
             if token is None or token.meta.uid != seen.meta.uid:
@@ -314,9 +282,9 @@ class _Use:
                 return replace(token, status={**status, **used})
             if status["usedBy"] != self.pin:
                 raise Refused(409, f"the join token was already used at {status.get('usedAt')}", hint)
-            if status.get("workload") != entry.key.name:
-                raise Refused(409, "the join token was already used with another address of this VM", hint)
-            return token
+            if status.get("workload") not in (before, entry.key.name):
+                raise Refused(409, "the join token is being used with another address of this VM", hint)
+            return replace(token, status={**status, "workload": entry.key.name})
 
         return change
 
@@ -337,6 +305,17 @@ def _unchanged(seen: Object) -> Callable[[Object | None], Object | None]:
         return group
 
     return change
+
+
+def _gone(earlier: Object | None) -> Object | None:
+    if earlier is not None:
+        where = f"{earlier.key.namespace}/{earlier.key.name}"
+        raise Refused(
+            409,
+            f"the join token was already used for {where}, at another address of this VM",
+            f"delete that WorkloadEntry first, or join with the same --address: {_place(earlier)[1]}",
+        )
+    return None
 
 
 def _registered(entry: Object, address: Address) -> Callable[[Object | None], Object | None]:

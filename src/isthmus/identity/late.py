@@ -25,7 +25,6 @@ from isthmus.identity.ca import BACKDATE, Authority, Issued
 from isthmus.identity.csr import RequestRefused, accepted, requested_key
 from isthmus.identity.enrol import (
     ENROLLED_ANNOTATION,
-    GROUP_ANNOTATION,
     Refused,
     certificate_ttl,
     identity,
@@ -33,6 +32,7 @@ from isthmus.identity.enrol import (
 )
 from isthmus.identity.peer import certificate_identity
 from isthmus.identity.possession import challenge
+from isthmus.identity.workload import GROUP_ANNOTATION
 from isthmus.store.base import Store
 
 GRACE = timedelta(days=7)

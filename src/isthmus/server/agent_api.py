@@ -24,9 +24,10 @@ from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.identity.ca import Authority
 from isthmus.identity.csr import RequestRefused, requested_key
-from isthmus.identity.enrol import GROUP_ANNOTATION, certificate_ttl, identity
+from isthmus.identity.enrol import certificate_ttl, identity
 from isthmus.identity.peer import Peer, certificate_identity, peer_identity
 from isthmus.identity.serving import ServingIdentity
+from isthmus.identity.workload import GROUP_ANNOTATION
 from isthmus.server.enrolment import RateLimit
 from isthmus.store.base import Conflict, Delete, NotFound, Store, StoreUnavailable
 

@@ -4,7 +4,7 @@
     {"token": "<namespace>/<name>", "secret": "<hex>", "csr": "<PEM>", "addresses": ["<primary>", …],
      "hostname": "<name>", "time": "<RFC 3339>"}
     -> 200 {"workload", "namespace", "spiffe_id", "chain", "roots", "bootstrap", "ads": ["host:port", …],
-            "certificate_ttl_s", "server_time"}
+            "certificate_ttl_s", "token_expires", "server_time"}
     -> 4xx {"error", "hint", "server_time"}
 
 Rate and size are limited before anything is read, and everything is checked before anything is believed.
@@ -93,6 +93,7 @@ def enrolment_routes(
                 "bootstrap": bootstrap(enrolled),
                 "ads": list(ads_addresses()),
                 "certificate_ttl_s": int(enrolled.ttl.total_seconds()),
+                "token_expires": enrolled.token_expires,
             },
             200,
             now(),
