@@ -1,5 +1,7 @@
 """What a workload's machine captures, out and in."""
 
+import json
+
 import pytest
 
 from isthmus.api.meta import Key
@@ -96,3 +98,54 @@ def test_annotations_say_which_ports_are_captured_in() -> None:
     assert _in(_vm(excludeInboundPorts="9080")) == InboundCapture((), every=False, exempt=(9080,))
     everything = _in(_vm(includeInboundPorts="*", excludeInboundPorts="9100"))
     assert everything == InboundCapture((9080,), every=True, exempt=(9100,))
+
+
+def _entry(name: str, **spec: object) -> str:
+    said = {"ports": [{"number": 443, "name": "tls", "protocol": "TLS"}], "resolution": "NONE", **spec}
+    return f"""---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: shop}}
+spec: {json.dumps(said)}
+"""
+
+
+WILD = _entry("wild", hosts=["*.example.com"])
+
+
+def test_ports_of_what_has_no_address_are_captured_wherever_they_lead() -> None:
+    assert _out(_vm(), WILD).ports == (443,)
+    ports = [{"number": number, "name": f"p{number}", "protocol": "TCP"} for number in (22, 5432, 15012)]
+    ports.append({"number": 123, "name": "udp", "protocol": "UDP"})
+    assert _out(_vm(), WILD, _entry("fixed", hosts=["db.example.com"], ports=ports)).ports == (22, 443, 5432)
+    static = {"resolution": "STATIC", "endpoints": [{"address": "192.0.2.1"}]}
+    assert _out(_vm(), _entry("static", hosts=["*.example.org"], **static)).ports == (443,)
+
+
+def test_what_has_an_address_is_captured_there_alone() -> None:
+    ranged = _out(_vm(), _entry("ranged", hosts=["*.example.com"], addresses=["10.9.0.0/16", "10.8.0.1"]))
+    assert ranged.ports == ()
+    assert ranged.prefixes == (*VIP_RANGES, "10.8.0.1/32", "10.9.0.0/16")
+    chosen = _entry("chosen", hosts=["*.example.com"], workloadSelector={"labels": {"app": "db"}})
+    found = _out(_vm(), chosen)
+    assert found.ports == ()
+    assert found.prefixes == (*VIP_RANGES, "10.0.0.1/32")
+
+
+def test_only_what_the_machine_sees_and_may_be_captured_counts() -> None:
+    elsewhere = WILD.replace("namespace: shop", "namespace: elsewhere")
+    only_own = SIDECAR.replace("outboundTrafficPolicy: POLICY", 'egress: [{hosts: ["./*"]}]')
+    assert _out(_vm(), elsewhere).ports == (443,)
+    assert _out(_vm(), elsewhere, only_own).ports == ()
+    port = "{number: 443, name: tls, protocol: TLS}"
+    bound = SIDECAR.replace(
+        "outboundTrafficPolicy: POLICY", f'egress: [{{port: {port}, captureMode: NONE, hosts: ["*/*"]}}]'
+    )
+    assert _out(_vm(), WILD, bound).ports == ()
+
+
+def test_what_people_say_counts_more_than_names_without_an_address() -> None:
+    assert _out(_vm(capture="mesh"), WILD).ports == ()
+    assert _out(_vm(includeOutboundIPRanges="10.0.0.0/8"), WILD).ports == ()
+    assert _out(_vm(includeOutboundPorts="5432"), WILD).ports == (443, 5432)
+    assert _out(_vm(), WILD, MESH).ports == ()  # all of it is captured anyway

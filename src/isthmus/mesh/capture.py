@@ -2,9 +2,11 @@
 
     prefixes   what the mesh needs: virtual addresses, addresses of services           (mesh.names)
     wide       everything, where calls that no service claims are not just let through; or what people say
+    ports      of services of which nobody knows an address; or what people say
     inbound    the ports that the workload serves; or what people say
 
-Under REGISTRY_ONLY a call must not get round Envoy, so that everything is captured, as in a pod.
+Under REGISTRY_ONLY a call must not get round Envoy, so that everything is captured, as in a pod. The
+addresses of `*.example.com` are known to callers' DNS alone: its ports are captured wherever they lead.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,8 @@ from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.mesh import names, scope_inbound, world
 from isthmus.mesh import scope as scopes
-from isthmus.mesh.model import Outbound, Scope
+from isthmus.mesh.model import Outbound, Protocol, Scope
+from isthmus.mesh.scope_listeners import RESERVED_PORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,12 @@ class InboundCapture:
 def outbound_capture(q: Reader, workload: Key, scope: Scope) -> OutboundCapture:
     """What a workload's machine captures on the way out."""
     said = q(_wish, workload)
+    wide = q(_by_policy, scope) if said.ranges is None else said.ranges
+    open_ports = q(_unaddressed_ports, scope) if said.ranges is None and not wide else ()
     return OutboundCapture(
         prefixes=q(names.capture_prefixes, scope),
-        wide=q(_by_policy, scope) if said.ranges is None else said.ranges,
-        ports=said.ports,
+        wide=wide,
+        ports=tuple(sorted({*said.ports, *open_ports})),
         exempt=said.exempt_ranges,
         exempt_ports=said.exempt_ports,
     )
@@ -75,3 +80,17 @@ def _by_policy(q: Reader, scope: Scope) -> tuple[str, ...]:
     """Everything, where what becomes of a call that no service claims is Envoy's to decide."""
     let_through = q(scopes.outbound_policy, scope) is Outbound.ALLOW_ANY
     return () if let_through and q(scopes.egress_proxy, scope) is None else EVERYWHERE
+
+
+def _unaddressed_ports(q: Reader, scope: Scope) -> tuple[int, ...]:
+    """The ports of what may be called at addresses that nobody has told the mesh."""
+    found: set[int] = set()
+    for way in q(scopes.egress, scope):
+        if way.bound or way.bind:
+            continue  # its callers dial a listener
+        for called in way.services:
+            service = q(scopes.called_service, called)
+            if service is not None and q(names.is_unaddressed, called.host, (called.source,)):
+                ports = (way.port,) if way.port is not None else service.ports
+                found.update(port.number for port in ports if port.protocol is not Protocol.UDP)
+    return tuple(sorted(found - RESERVED_PORTS))

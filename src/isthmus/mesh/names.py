@@ -7,7 +7,7 @@ from isthmus.engine import Reader
 from isthmus.mesh import endpoints, services, world
 from isthmus.mesh import scope as scopes
 from isthmus.mesh.hosts import short_forms
-from isthmus.mesh.model import VIP_RANGES, Scope
+from isthmus.mesh.model import VIP_RANGES, Resolution, Scope
 
 NameTable = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -58,9 +58,16 @@ def capture_prefixes(q: Reader, scope: Scope) -> tuple[str, ...]:
     return (*VIP_RANGES, *map(str, ordered))
 
 
+def is_unaddressed(q: Reader, host: str, sources: tuple[Key, ...]) -> bool:
+    """Whether callers of a ServiceEntry's host dial addresses that only their own DNS knows."""
+    service = q(services.merged, host, sources)
+    return service is not None and service.source.kind == "ServiceEntry" and not q(_dialled, host, sources)
+
+
 def _dialled(q: Reader, host: str, sources: tuple[Key, ...]) -> tuple[str, ...]:
     """The addresses and ranges at which callers reach a host."""
     service = q(services.merged, host, sources)
     if service is None:
         return ()
-    return q(endpoints.addresses, host, sources) if service.headless else service.vips
+    at_endpoints = service.headless or (service.resolution is Resolution.NONE and not service.vips)
+    return q(endpoints.addresses, host, sources) if at_endpoints else service.vips
