@@ -3,13 +3,31 @@
 from collections.abc import Mapping
 
 from isthmus.api.meta import Key
-from isthmus.envoy.resource import CLUSTER, ENDPOINTS, HOST, LISTENER, ROUTES, SECRET, Manifest, Resource
+from isthmus.envoy.resource import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    HOST,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    Manifest,
+    Resource,
+)
 from isthmus.xds.delta import Memory, Push
 from isthmus.xds.session import PROXY_TYPES, Session
 from isthmus.xds.vetting import Judge, all_pass
 from isthmus.xds.wire import Request
 
-SHORT = {CLUSTER: "CDS", ENDPOINTS: "EDS", SECRET: "SDS", LISTENER: "LDS", ROUTES: "RDS", HOST: "HOST"}
+SHORT = {
+    CLUSTER: "CDS",
+    ENDPOINTS: "EDS",
+    SECRET: "SDS",
+    LISTENER: "LDS",
+    ROUTES: "RDS",
+    EXTENSION: "ECDS",
+    HOST: "HOST",
+}
 LONG = {short: type_url for type_url, short in SHORT.items()}
 
 

@@ -166,9 +166,8 @@ def _metadata(key: str, value: str) -> rbac_v3.Permission:
         matcher = value_v3.ValueMatcher(list_match={"one_of": among})
     else:
         matcher = value_v3.ValueMatcher(string_match=text(value))
-    return rbac_v3.Permission(
-        metadata=metadata_v3.MetadataMatcher(filter=filter_name, path=[{"key": entry}], value=matcher)
-    )
+    left = metadata_v3.MetadataMatcher(filter=filter_name, path=[{"key": entry}], value=matcher)
+    return rbac_v3.Permission(sourced_metadata={"metadata_matcher": left})
 
 
 # who asks
@@ -272,8 +271,7 @@ def _token(value: str) -> rbac_v3.Principal:
     return rbac_v3.Principal(
         and_ids={
             "ids": [
-                rbac_v3.Principal(metadata=_in_token((claim,), value_v3.ValueMatcher(string_match=matcher)))
-                for claim, matcher in claims
+                _in_token((claim,), value_v3.ValueMatcher(string_match=matcher)) for claim, matcher in claims
             ]
         }
     )
@@ -284,15 +282,15 @@ def _claim(path: tuple[str, ...]) -> Callable[[str], rbac_v3.Principal]:
         said = value_v3.ValueMatcher(string_match=text(value))
         among = value_v3.ValueMatcher(list_match={"one_of": said})
         either = value_v3.ValueMatcher(or_match={"value_matchers": [among, said]})
-        return rbac_v3.Principal(metadata=_in_token(path, either))
+        return _in_token(path, either)
 
     return holds
 
 
-def _in_token(path: tuple[str, ...], value: value_v3.ValueMatcher) -> metadata_v3.MetadataMatcher:
-    return metadata_v3.MetadataMatcher(
-        filter=JWT_FILTER, path=[{"key": key} for key in (JWT_PAYLOAD, *path)], value=value
-    )
+def _in_token(path: tuple[str, ...], value: value_v3.ValueMatcher) -> rbac_v3.Principal:
+    keys = [{"key": key} for key in (JWT_PAYLOAD, *path)]
+    left = metadata_v3.MetadataMatcher(filter=JWT_FILTER, path=keys, value=value)
+    return rbac_v3.Principal(sourced_metadata={"metadata_matcher": left})
 
 
 def _proved(name: string_v3.StringMatcher) -> rbac_v3.Principal:
