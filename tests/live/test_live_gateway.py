@@ -246,6 +246,24 @@ def test_requests_reach_the_vm_over_mutual_tls(world: World) -> None:
     world.until(lambda: "listening    on 80, 443, 7000" in story.read_text(), "the ports in its story")
 
 
+def test_a_policy_of_the_gateway_is_for_who_comes_from_outside(world: World) -> None:
+    from_client = f"from: [{{source: {{ipBlocks: [{world.client.address}]}}}}]"
+    world.plane.apply(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+        "metadata: {name: closed, namespace: edge}\n"
+        "spec: {selector: {matchLabels: {istio: ingressgateway}}, action: DENY, "
+        "rules: [{to: [{operation: {paths: [/admin], hosts: [shop.example.com]}}]}, "
+        f"{{{from_client}, to: [{{operation: {{paths: [/in]}}}}]}}]}}\n"
+    )
+    try:
+        assert world.call("http://shop.example.com/admin") == "RBAC: access denied"
+        assert world.call("http://shop.example.com/in") == "RBAC: access denied"
+        assert "web saw" in world.call("http://shop.example.com/other")
+    finally:
+        world.plane.isthmus("delete", "-n", "edge", "authorizationpolicy", "closed")
+    world.until(lambda: "web saw" in world.call("http://shop.example.com/admin"), "the way open again")
+
+
 def test_plaintext_is_sent_to_https_where_a_server_says_so(world: World) -> None:
     answer = world.call(
         "http://moved.example.com/x?y=1", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}"
