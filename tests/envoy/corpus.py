@@ -31,7 +31,7 @@ from isthmus.api.validate import validate  # noqa: E402
 from isthmus.engine import Engine  # noqa: E402
 from isthmus.envoy.manifest import manifest  # noqa: E402
 from isthmus.envoy.resource import HOST, TYPES, Manifest, ProxyId  # noqa: E402
-from isthmus.identity.enrol import entry_from_group, workload_name  # noqa: E402
+from isthmus.identity.workload import entry_from_group, workload_name  # noqa: E402
 from isthmus.registry.inputs import whole  # noqa: E402
 from isthmus.render import manifests, read, settings_from  # noqa: E402
 from isthmus.server.vips import with_vips  # noqa: E402
