@@ -70,7 +70,7 @@ class World:
             held = sorted(namespace for found, namespace in names if found == kind)
             inputs["namespaces", kind] = tuple(held) or None
         for (kind, namespace), found in names.items():
-            inputs["names", kind, namespace] = tuple(sorted(found))
+            inputs["keys", kind, namespace] = tuple(Key(kind, namespace, name) for name in sorted(found))
         self.engine.commit(inputs)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.engine import CycleError, Engine, Reader
+from isthmus.engine import Cell, CycleError, Engine, Reader
 
 
 def total(q: Reader) -> int:
@@ -105,3 +105,27 @@ def test_collection_forgets_what_no_root_reads() -> None:
     assert engine(word) == "odd"
     engine.commit({("number", "a"): 2})
     assert engine(word) == "even"
+
+
+def _even(q: Reader, name: str) -> bool:
+    return bool((q.input("number", name) or 0) % 2 == 0)
+
+
+def _evens(q: Reader) -> int:
+    return sum(q(_even, name) for name in q.input("names") or ())
+
+
+def test_what_is_looked_at_again_does_not_grow_with_what_was_read() -> None:
+    settled: list[int] = []
+    for many in (10, 1_000):
+        engine = Engine()
+        names = tuple(f"n{number}" for number in range(many))
+        engine.commit({("names",): names, **{("number", name): 2 for name in names}})
+        assert engine(_evens) == many
+        looked: list[Cell] = []
+        settle = engine._settle
+        engine._settle = lambda cell: (looked.append(cell), settle(cell))[1]  # type: ignore[method-assign]
+        engine.commit({("number", "n3"): 4})
+        assert engine(_evens) == many
+        settled.append(len(looked))
+    assert settled[0] == settled[1] < 6

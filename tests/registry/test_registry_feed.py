@@ -73,9 +73,9 @@ async def test_everything_there_is_comes_in_one_commit(tmp_path: Path) -> None:
         assert made.commits == [1]
         assert made.engine.input("mesh") == "settings"
         assert made.engine.input("fact", "WorkloadEntry", "shop", "vm").spec.address == "10.0.0.1"
-        assert made.engine.input("names", "WorkloadEntry", "shop") == ("vm",)
+        assert made.engine.input("keys", "WorkloadEntry", "shop") == (Key("WorkloadEntry", "shop", "vm"),)
         assert made.engine.input("namespaces", "WorkloadEntry") == ("shop",)
-        assert made.engine.input("names", "Namespace", "") == ("shop",)
+        assert made.engine.input("keys", "Namespace", "") == (Key("Namespace", "", "shop"),)
         assert {key: (known.generation, known.revision) for key, known in made.feed.programmed.items()} == {
             VM: (1, 1),
             DB: (1, 1),
@@ -86,7 +86,7 @@ async def test_empty_store_is_a_state_too(tmp_path: Path) -> None:
     async with world(tmp_path) as made:
         assert made.commits == [1]
         await made.write(Create(workload("10.0.0.1")))
-        assert made.engine.input("names", "WorkloadEntry", "shop") == ("vm",)
+        assert made.engine.input("keys", "WorkloadEntry", "shop") == (Key("WorkloadEntry", "shop", "vm"),)
 
 
 async def test_change_and_removal(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ async def test_change_and_removal(tmp_path: Path) -> None:
         assert (made.feed.programmed[VM].generation, made.feed.programmed[VM].revision) == (2, 2)
         await made.write(Delete(VM))
         assert made.engine.input("fact", "WorkloadEntry", "shop", "vm") is None
-        assert made.engine.input("names", "WorkloadEntry", "shop") == ("other",)
+        assert made.engine.input("keys", "WorkloadEntry", "shop") == (Key("WorkloadEntry", "shop", "other"),)
         assert VM not in made.feed.programmed
         await made.write(Delete(Key("WorkloadEntry", "shop", "other")))
-        assert made.engine.input("names", "WorkloadEntry", "shop") is None
+        assert made.engine.input("keys", "WorkloadEntry", "shop") is None
         assert made.engine.input("namespaces", "WorkloadEntry") is None
 
 
@@ -107,7 +107,7 @@ async def test_objects_written_together_are_committed_together(tmp_path: Path) -
     async with world(tmp_path) as made:
         await made.write(*(Create(workload(f"10.0.0.{n}", name=f"vm{n}")) for n in range(1, 9)))
         assert len(made.commits) == 2
-        assert len(made.engine.input("names", "WorkloadEntry", "shop")) == 8
+        assert len(made.engine.input("keys", "WorkloadEntry", "shop")) == 8
 
 
 async def test_own_status_is_noise(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_changes_too_old_to_be_watched_are_listed(tmp_path: Path) -> None:
 
 
 def _everybody(q: Reader) -> dict[str, str]:
-    names = q.input("names", "WorkloadEntry", "shop") or ()
+    names = [key.name for key in q.input("keys", "WorkloadEntry", "shop") or ()]
     return {name: q.input("fact", "WorkloadEntry", "shop", name).spec.address for name in names}
 
 

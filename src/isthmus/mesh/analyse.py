@@ -38,11 +38,15 @@ KINDS = (
 
 def problems(q: Reader) -> Mapping[Key, tuple[Problem, ...]]:
     """The problems of every object that has any."""
-    return {key: found for kind in KINDS for key in q(world.all_keys, kind) if (found := q(problems_of, key))}
+    found = {key: own for kind in KINDS for key in q(world.all_keys, kind) if (own := q(problems_of, key))}
+    # of all proxies together: if each object asked for its own, whatever is about a proxy would be about each
+    for key, lost in q(analyse_proxies.losses).items():
+        found[key] = (*found.get(key, ()), *lost)
+    return found
 
 
 def problems_of(q: Reader, key: Key) -> tuple[Problem, ...]:
-    """The problems of one object."""
+    """The problems of one object, but for what it loses on proxies to others."""
     match key.kind:
         case "Service" | "ServiceEntry":
             own = (p for service in q(services.declared, key) for p in _of_service(q, service, key))

@@ -26,17 +26,8 @@ from isthmus.mesh.scope_listeners import Loss, plan
 
 
 def of_service(q: Reader, key: Key) -> tuple[Problem, ...]:
-    """What a Service or ServiceEntry lost to others."""
-    lost = (
-        _warning(
-            _port_field(q, key, loss.port),
-            f"{loss.host}:{loss.port} has no place on listener {loss.listener}, which {loss.winner} has: "
-            f"{loss.reason}",
-            "give one of them an address of its own, or another port",
-        )
-        for loss in q(_losses, key)
-    )
-    disagreed = (
+    """The ports of a Service or ServiceEntry of which others say something else."""
+    return tuple(
         _warning(
             "spec.ports",
             f"port {shared.number} of {workload} speaks {shared.counts.value}, as {shared.winner} says, "
@@ -45,7 +36,24 @@ def of_service(q: Reader, key: Key) -> tuple[Problem, ...]:
         )
         for workload, shared in q(_disagreements, key)
     )
-    return (*lost, *disagreed)
+
+
+def losses(q: Reader) -> Mapping[Key, tuple[Problem, ...]]:
+    """What Services and ServiceEntries lost to others, as far as they did."""
+    found: dict[Key, dict[Loss, None]] = {}
+    for each in q(_scopes):
+        for loss in q(plan, each).losses:
+            found.setdefault(loss.loser, {})[loss] = None
+    return {key: tuple(_lost(q, key, loss) for loss in lost) for key, lost in found.items()}
+
+
+def _lost(q: Reader, key: Key, loss: Loss) -> Problem:
+    return _warning(
+        _port_field(q, key, loss.port),
+        f"{loss.host}:{loss.port} has no place on listener {loss.listener}, which {loss.winner} has: "
+        f"{loss.reason}",
+        "give one of them an address of its own, or another port",
+    )
 
 
 def of_sidecar(q: Reader, key: Key) -> tuple[Problem, ...]:
@@ -142,18 +150,6 @@ def _unmatched(q: Reader, key: Key, text: str) -> str | None:
 
 
 # who lost
-
-
-def _losses(q: Reader, key: Key) -> tuple[Loss, ...]:
-    return q(_all_losses).get(key, ())
-
-
-def _all_losses(q: Reader) -> Mapping[Key, tuple[Loss, ...]]:
-    found: dict[Key, dict[Loss, None]] = {}
-    for each in q(_scopes):
-        for loss in q(plan, each).losses:
-            found.setdefault(loss.loser, {})[loss] = None
-    return {key: tuple(losses) for key, losses in found.items()}
 
 
 def _scopes(q: Reader) -> tuple[Scope, ...]:

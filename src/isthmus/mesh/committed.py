@@ -30,8 +30,8 @@ def status(q: Reader, key: Key) -> Mapping[str, Any]:
 
 def keys(q: Reader, kind: str, namespace: str) -> tuple[Key, ...]:
     """The stored objects of a kind in a namespace, by name."""
-    names: tuple[str, ...] | None = q.input("names", kind, namespace)
-    return tuple(Key(kind, namespace, name) for name in names or ())
+    found: tuple[Key, ...] | None = q.input("keys", kind, namespace)
+    return found or ()
 
 
 def namespaces(q: Reader, kind: str) -> tuple[str, ...]:

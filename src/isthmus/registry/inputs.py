@@ -1,6 +1,6 @@
 """Objects -> the engine's inputs. Everything that configures proxies enters here, stored or read from files.
 
-("fact", kind, ns, name)      what people wrote           ("names", kind, ns)    who is there
+("fact", kind, ns, name)      what people wrote           ("keys", kind, ns)     who is there
 ("status", kind, ns, name)    what configuration is       ("namespaces", kind)   and where
                               made of: a ServiceEntry's addresses, a WorkloadEntry's conditions but ours,
                               a Pod's addresses and phase, where a Service's load balancer is
@@ -9,6 +9,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from isthmus.api.codec import facts
@@ -24,36 +25,39 @@ class Members:
     """Which objects there are, by kind and namespace."""
 
     def __init__(self) -> None:
-        self._names: dict[str, dict[str, list[str]]] = {}
+        self._keys: dict[str, dict[str, list[Key]]] = {}
         """Sorted: of ten thousand objects, one more or less is to cost little."""
         self._changed: set[tuple[str, str]] = set()
 
     def add(self, key: Key) -> None:
         """Counts the object in."""
-        names = self._names.setdefault(key.kind, {}).setdefault(key.namespace, [])
-        at = bisect_left(names, key.name)
-        if names[at : at + 1] != [key.name]:
-            names.insert(at, key.name)
+        keys = self._keys.setdefault(key.kind, {}).setdefault(key.namespace, [])
+        at = bisect_left(keys, key.name, key=_name)
+        if keys[at : at + 1] != [key]:
+            keys.insert(at, key)
         self._changed.add((key.kind, key.namespace))
 
     def remove(self, key: Key) -> None:
         """Counts the object out."""
-        names = self._names.get(key.kind, {}).get(key.namespace, [])
-        at = bisect_left(names, key.name)
-        if names[at : at + 1] != [key.name]:
+        keys = self._keys.get(key.kind, {}).get(key.namespace, [])
+        at = bisect_left(keys, key.name, key=_name)
+        if keys[at : at + 1] != [key]:
             return
-        del names[at]
-        if not names:
-            del self._names[key.kind][key.namespace]
+        del keys[at]
+        if not keys:
+            del self._keys[key.kind][key.namespace]
         self._changed.add((key.kind, key.namespace))
 
     def changes(self) -> Iterator[Input]:
         """The inputs of what was counted in or out since the last time."""
         changed, self._changed = self._changed, set()
         for kind, namespace in sorted(changed):
-            held = self._names.get(kind, {})
-            yield ("names", kind, namespace), tuple(held.get(namespace, ())) or None
+            held = self._keys.get(kind, {})
+            yield ("keys", kind, namespace), tuple(held.get(namespace, ())) or None
             yield ("namespaces", kind), tuple(sorted(held)) or None
+
+
+_name = attrgetter("name")
 
 
 def inputs_of(key: Key, obj: Object | None) -> Iterator[Input]:

@@ -40,7 +40,7 @@ Registered = Callable[[ProxyId], str | None]
 Client = tuple[str, ProxyId]
 """Role and workload: whose streams follow one another."""
 
-ANALYSIS_SHARE = 0.2
+ANALYSIS_SHARE = 0.1
 """Of the time, at most, for what analysis makes of one commit after the other."""
 MAX_STREAMS = 4
 """Of one client: the living one, and those that broke without a word and are not found out yet."""
