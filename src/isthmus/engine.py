@@ -75,11 +75,15 @@ class _Frozen:
 
 
 class Engine:
-    """Memoised queries over versioned inputs. `revision` counts commits; `runs` counts query runs."""
+    """Memoised queries over versioned inputs.
+
+    `revision` counts commits, `runs` queries that ran, `checks` answers that might have changed.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
         self.runs = 0
+        self.checks = 0
         self._cells: dict[tuple[Callable[..., Any] | None, tuple[Hashable, ...]], Cell] = {}
         self._running: list[Cell] = []
         self._reader = _Frozen(self)
@@ -170,6 +174,7 @@ class Engine:
         if cell.running:
             raise CycleError(" -> ".join(map(repr, [*self._running, cell])))
         if cell.stale:
+            self.checks += 1
             if cell.checked < 0 or self._outdated(cell):
                 self._run(cell)
             cell.suspects.clear()
