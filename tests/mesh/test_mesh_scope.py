@@ -85,6 +85,54 @@ spec:
     assert _seen(World().apply(WORLD, rule, only_web)).keys() == {"web.shop", "mail.other"}
 
 
+def _entry(namespace: str, port: int, more: str = "", year: int = 2020) -> str:
+    return f"""---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: x, namespace: {namespace}, creationTimestamp: '{year}-01-01T00:00:00Z'}}
+spec: {{hosts: [mail.other.svc.cluster.local], ports: [{{number: {port}, name: tcp, protocol: TCP}}]{more}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("objects", "port"),
+    [
+        # a Service, whatever the namespace is called
+        ([_entry("aaa", 1000)], 25),
+        # what is the own namespace's, even where it is for others
+        ([_entry("aaa", 1000), _entry("shop", 2000, ", exportTo: [aaa]")], 2000),
+    ],
+)
+def test_rules_lead_to_the_own_namespace_else_to_services(objects: list[str], port: int) -> None:
+    rule = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web]
+  http: [{route: [{destination: {host: mail.other.svc.cluster.local}}]}]
+"""
+    only_web = sidecar("default", "{egress: [{hosts: ['./web.shop.svc.cluster.local']}]}")
+    assert _seen(World().apply(WORLD, rule, only_web, *objects))["mail.other"] == (port,)
+
+
+def test_rules_lead_to_the_oldest_entry() -> None:
+    rule = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web]
+  http: [{route: [{destination: {host: x.example}}]}]
+"""
+    only_web = sidecar("default", "{egress: [{hosts: ['./web.shop.svc.cluster.local']}]}")
+    entries = [
+        _entry(namespace, port, year=year).replace("mail.other.svc.cluster.local", "x.example")
+        for namespace, port, year in (("aaa", 1000, 2021), ("zzz", 2000, 2020))
+    ]
+    assert _seen(World().apply(WORLD, rule, only_web, *entries))["x.example"] == (2000,)
+
+
 @pytest.mark.parametrize(
     ("objects", "chosen"),
     [

@@ -306,12 +306,12 @@ def imported(q: Reader, scope: Scope) -> tuple[Imported, ...]:
 
 
 def _led_to(q: Reader, scope: Scope, way: Egress, host: str, ports: tuple[int, ...]) -> list[Called]:
-    claims = [key for known, key in q(offered, scope.namespace) if known == host]
-    if not claims:
-        return []
-    own = [key for key in claims if key.namespace == scope.namespace]
-    place = scope.namespace if own else min(key.namespace for key in claims)
-    keys = [key for key in claims if key.namespace == place]
+    # the own namespace's, whomever it is for; else a Service's, else the oldest of those that are offered
+    keys = q(services.claims_in, host, scope.namespace)
+    if not keys:
+        seen = {key for known, key in q(offered, scope.namespace) if known == host}
+        claims = [key for key in q(services.claims_of, host) if key in seen]
+        keys = tuple(key for key in claims if key.namespace == claims[0].namespace)
     if way.port is not None and way.port.number and way.port.protocol is not Protocol.HTTP_PROXY:
         ports = (way.port.number,)
     return [Called(host, key, None if 0 in ports else ports) for key in keys]
