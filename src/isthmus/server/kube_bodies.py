@@ -11,12 +11,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
-from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 from starlette.requests import ClientDisconnect, Request
 
 from isthmus.api.kinds import Kind
+from isthmus.api.plain_yaml import PlainConstructor
 from isthmus.server import kube_protobuf
 from isthmus.server.kube_protobuf import PROTOBUF
 from isthmus.server.status_errors import Failure, bad_request
@@ -120,7 +120,7 @@ def yaml_value(body: bytes) -> Any:
     """The value that YAML spells; 400 when it spells none, or uses aliases."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _Composer
-    yaml.Constructor = _Constructor
+    yaml.Constructor = PlainConstructor
     try:
         value = yaml.load(body.decode())
     except RecursionError:
@@ -150,13 +150,6 @@ class _Composer(Composer):
         if self.parser.check_event(AliasEvent):
             raise ValueError("aliases are not read: write the value out")
         return super().compose_node(parent, index)
-
-
-class _Constructor(SafeConstructor):
-    """Times stay text, as in Kubernetes."""
-
-
-_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def _checked(value: Any, *, strings: bool) -> Any:
