@@ -174,5 +174,6 @@ def _secure(
     sni = naming.sni(target.host, target.port, target.subset)
     if said and _is_dynamic(service):
         options, sni = upstream_tls.named_by_request(options, said, always=True), ""
-    upstream_tls.secure(message, said, peers, alpn, sni=sni)
+    sniffed = port.protocol is Protocol.AUTO
+    upstream_tls.secure(message, said, peers, alpn, sni=sni, sniffed=sniffed)
     return options

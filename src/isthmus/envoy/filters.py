@@ -16,6 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2 as tcp_proxy_v3
 
 from isthmus.engine import Reader
+from isthmus.envoy import marked
 from isthmus.envoy.accesslog import LogStyle, access_logs, log_style
 from isthmus.envoy.message import duration, from_ads, packed
 from isthmus.mesh import world
@@ -65,7 +66,8 @@ def outbound_http(
     first: Sequence[hcm_v3.HttpFilter] = (),
 ) -> Filter:
     """Requests by the route configuration of that name."""
-    manager = _manager(style, stat_prefix, (*first, _fault(), _cors(), *before_router, _router()))
+    http_filters = (*first, _fault(), _cors(), *before_router, marked.mark(), _router())
+    manager = _manager(style, stat_prefix, http_filters)
     manager.rds.CopyFrom(hcm_v3.Rds(config_source=from_ads(), route_config_name=route_name))
     return _http(manager)
 

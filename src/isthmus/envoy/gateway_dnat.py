@@ -57,6 +57,7 @@ def cluster(q: Reader, target: Target) -> Resource | None:
     message.name = _name(target)
     message.ClearField("transport_socket")
     message.ClearField("transport_socket_matches")
+    message.ClearField("transport_socket_matcher")
     message.ClearField("typed_extension_protocol_options")
     if message.HasField("load_assignment"):
         message.load_assignment.CopyFrom(_twin(message.load_assignment, message.name))

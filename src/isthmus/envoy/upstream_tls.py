@@ -15,7 +15,7 @@ from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.core.v3 import proxy_protocol_pb2 as proxy_protocol_v3
 
 from isthmus.api.networking.destination_rule import ClientTLSSettings, ProxyProtocol
-from isthmus.envoy import tls
+from isthmus.envoy import marked, tls
 from isthmus.envoy.pools import HttpOptions, is_http2, with_version
 
 SYSTEM_ROOTS = "file-root:system"
@@ -45,8 +45,9 @@ def secure(
     alpn: tuple[str, ...],
     *,
     sni: str,
+    sniffed: bool = False,
 ) -> None:
-    """Sets the sockets of mutual TLS within the mesh."""
+    """Sets the sockets of mutual TLS within the mesh; `sniffed`: requests have one of their own."""
     names = said.subject_alt_names if said and said.subject_alt_names else (*peers.identities, *peers.named)
     if said is None and not (peers.automatic and peers.identities):
         return
@@ -54,11 +55,12 @@ def secure(
     socket = tls.client(matchers, alpn, (said.sni if said else "") or sni)
     if said is not None or peers.all:
         message.transport_socket.CopyFrom(socket)
-        return
-    message.transport_socket_matches.add(
-        name="tlsMode-istio", match={"tlsMode": "istio"}, transport_socket=socket
-    )
-    message.transport_socket_matches.add(name="tlsMode-disabled", match={}, transport_socket=tls.plaintext())
+    else:
+        sockets = message.transport_socket_matches
+        sockets.add(name=marked.MUTUAL, match={"tlsMode": "istio"}, transport_socket=socket)
+        sockets.add(name=marked.PLAINTEXT, match={}, transport_socket=tls.plaintext())
+    if sniffed:
+        marked.choose(message, tls.client(matchers, marked.ALPN, (said.sni if said else "") or sni))
 
 
 def originate(
@@ -130,9 +132,9 @@ def named_by_request(
 def announce_caller(message: cluster_v3.Cluster, said: ProxyProtocol) -> None:
     """Makes every socket of the cluster begin with the caller's address."""
     version = proxy_protocol_v3.ProxyProtocolConfig.Version.Value(said.version)
-    if message.transport_socket_matches:
-        for match in message.transport_socket_matches:
-            match.transport_socket.CopyFrom(tls.with_proxy_protocol(match.transport_socket, version))
+    for match in message.transport_socket_matches:
+        match.transport_socket.CopyFrom(tls.with_proxy_protocol(match.transport_socket, version))
+    if message.transport_socket_matches and not message.HasField("transport_socket"):
         return
     inner = base_v3.TransportSocket()
     inner.CopyFrom(message.transport_socket if message.HasField("transport_socket") else tls.plaintext())

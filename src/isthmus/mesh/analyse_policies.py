@@ -70,7 +70,7 @@ def _unread(q: Reader, about: tuple[Key, ...]) -> tuple[tuple[Key, int], ...]:
         for workload in about
         if not q(proxies.is_gateway, workload)
         for one in q(scope_inbound.served, workload)
-        if not one.protocol.is_http
+        if not one.protocol.may_be_http
     )
 
 
