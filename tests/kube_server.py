@@ -107,6 +107,8 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
     async def serve() -> None:
         store = await SqliteStore.open(directory / "isthmus.db")
         with socket.create_server(("127.0.0.1", 0)) as listener:
+            # connections inherit it: else every answer waits 40 ms for an acknowledgement
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             port = listener.getsockname()[1]
             users = admin_access(directory, server=f"https://127.0.0.1:{port}", roots=authority.roots)
             (directory / "roots.pem").write_text(authority.roots)

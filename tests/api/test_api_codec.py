@@ -129,7 +129,7 @@ def test_every_mistake_is_told_with_its_path() -> None:
         (
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}, "status": [1]},
             "status",
-            "an object",
+            "of type object",
         ),
     ],
 )

@@ -56,7 +56,8 @@ HOSTILE = {
     "infinite": (b'{"spec":{"weight":1e999}}', 400),
     "huge number": (b'{"spec":{"weight":' + b"9" * 100_000 + b"}}", 400),
     "empty": (b"", 400),
-    "wrong shape": (b'{"metadata":[],"spec":7}', 422),
+    "no kind": (b'{"metadata":[],"spec":7}', 400),
+    "wrong shape": (json.dumps(entry() | {"metadata": [], "spec": 7}).encode(), 422),
 }
 
 

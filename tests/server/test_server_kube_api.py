@@ -270,8 +270,9 @@ def test_a_dry_run_answers_and_changes_nothing(server: KubeServer) -> None:
     assert (reply.code, reply.document["metadata"]["generation"]) == (201, 1)
     assert server.request("GET", ENTRIES).document["metadata"]["resourceVersion"] == before
     assert status(server.request("POST", f"{ENTRIES}?dryRun=some", workload_entry("a")))[0] == 422
-    server.request("POST", ENTRIES, workload_entry("a"))
-    changed = server.request("PUT", f"{ENTRIES}/a?dryRun=All", workload_entry("a", "10.0.0.2"))
+    made = server.request("POST", ENTRIES, workload_entry("a")).document["metadata"]
+    draft = workload_entry("a", "10.0.0.2", resourceVersion=made["resourceVersion"])
+    changed = server.request("PUT", f"{ENTRIES}/a?dryRun=All", draft)
     assert changed.document["metadata"]["generation"] == 2
     assert server.request("DELETE", f"{ENTRIES}/a?dryRun=All").code == 200
     assert server.request("GET", f"{ENTRIES}/a").document["spec"] == {"address": "10.0.0.1"}
@@ -311,8 +312,8 @@ def test_addresses_and_conditions_share_a_status(server: KubeServer) -> None:
     conditions = [{"type": "Programmed", "status": "True"}]
     key = Key("ServiceEntry", "bookinfo", "mysql")
     server.run(server.store.apply([UpdateStatus(key, created["status"] | {"conditions": conditions})]))
-    doc = service_entry("mysql", location="MESH_INTERNAL")
-    after = server.request("PUT", f"{path}/mysql", doc).document["status"]
+    patch = {"spec": {"location": "MESH_INTERNAL"}}
+    after = server.request("PATCH", f"{path}/mysql", patch, headers=MERGE).document["status"]
     assert after == {"addresses": addresses, "conditions": conditions}
 
 

@@ -156,8 +156,8 @@ def test_a_conflict_names_manager_and_field() -> None:
     with pytest.raises(ApplyConflict) as caught:
         apply(made, wanted, owned)
     assert str(caught.value) == (
-        'Apply failed with 2 conflicts: conflicts with "b":\n- .spec.ports[port=80,protocol="TCP"].name\n'
-        "- .spec.type"
+        'Apply failed with 2 conflicts: conflicts with "b":\n- .spec.type\n'
+        '- .spec.ports[port=80,protocol="TCP"].name'
     )
     new, owned = apply(made, wanted, owned, force=True)
     assert new["spec"] == wanted["spec"]

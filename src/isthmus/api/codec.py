@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from isthmus.api.fields import fields, json_type, model_at, nearest, path, without_nulls
 from isthmus.api.kinds import KINDS, Kind, kind_by_type
 from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Preserving, Problem
-from isthmus.api.mistakes import REQUIRED, first, null, said, seen
+from isthmus.api.mistakes import REQUIRED, first, null, said, seen, wrong_type
 
 M = TypeVar("M", bound=Model)
 
@@ -87,7 +87,7 @@ def decode(document: Any, *, default_namespace: str = "default") -> tuple[Object
     problems += spec_problems
     status = document.get("status") or {}
     if not isinstance(status, Mapping):
-        problems.append(Problem("status", f"should be an object, is {seen(status)}"))
+        problems.append(Problem("status", wrong_type("status", "object", status)))
     meta, meta_problems = _meta(metadata, kind, default_namespace) if metadata is not None else (None, [])
     problems += meta_problems
     if problems or meta is None or spec is None:
@@ -240,7 +240,7 @@ def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[Objec
     version = metadata.resource_version
     if version and not (version.isascii() and version.isdigit() and len(version) < 19):
         problems.append(
-            Problem("metadata.resourceVersion", f"should be a version of ours, is {seen(version)}")
+            Problem("metadata.resourceVersion", f"Invalid value: {seen(version)}: is no version of ours")
         )
     if problems:
         return None, problems

@@ -30,6 +30,7 @@ from isthmus.api.validation import (
     authorization,
     destination_rule,
     gateway,
+    metadata,
     proxy,
     service_entry,
     sidecar,
@@ -97,6 +98,8 @@ def _metadata(obj: Object) -> Iterator[Problem]:
     yield from labels("metadata.labels", meta.labels)
     for key in meta.annotations:
         yield from wrong("metadata.annotations", key, label_key(key.lower()))
+    yield from metadata.finalizers("metadata.finalizers", meta.finalizers)
+    yield from metadata.owners("metadata.ownerReferences", meta.owner_references)
     if sum(len(key) + len(value) for key, value in meta.annotations.items()) > _LARGEST_ANNOTATIONS:
         yield Problem("metadata.annotations", f"Too long: may not be more than {_LARGEST_ANNOTATIONS} bytes")
     if authorization.DRY_RUN in meta.annotations and not isinstance(obj.spec, AuthorizationPolicySpec):

@@ -87,6 +87,8 @@ class _Seen:
     """What the transaction saw of one draft."""
 
     before: Object | None = None
+    made: Object | None = None
+    """What was to be stored; it is not when its last finalizer went."""
     after: Object | None = None
 
 
@@ -191,7 +193,8 @@ def _put(draft: Draft, obj: Object, seen: _Seen, now: str) -> list[Write]:
         seen.before = before
         _expect(draft, before)
         status = {**before.status, **obj.status} if before else obj.status
-        return draft.finish(with_condition(replace(obj, status=status), now), before)
+        seen.made = draft.finish(with_condition(replace(obj, status=status), now), before)
+        return seen.made
 
     def look(after: Object | None) -> Object | None:
         # the object with its metadata as it would be stored, also when the transaction is only tried
@@ -228,6 +231,9 @@ def _outcome(seen: _Seen, warnings: tuple[str, ...]) -> Outcome:
         return Outcome(seen.after, "created", warnings)
     if seen.after is None:
         # its last finalizer was taken away
-        return Outcome(seen.before, "configured", warnings)
+        assert seen.made is not None, "the transaction made every draft"
+        made = seen.made.meta
+        meta = replace(seen.before.meta, finalizers=made.finalizers, managed_fields=made.managed_fields)
+        return Outcome(replace(seen.made, meta=meta), "configured", warnings)
     same = seen.before.meta.resource_version == seen.after.meta.resource_version
     return Outcome(seen.after, "unchanged" if same else "configured", warnings)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.server.merge_shapes import ANY, WHOLE, Shape
+from isthmus.server.merge_shapes import ANY, Shape
 
 Step = str
 Path = tuple[Step, ...]
@@ -89,6 +89,11 @@ def spelled(path: Path) -> str:
     return text
 
 
+def in_order(path: Path) -> tuple[tuple[bool, Step], ...]:
+    """A key that sorts paths as Kubernetes lists them: the members of a set before what stands deeper."""
+    return tuple((index < len(path) - 1, step) for index, step in enumerate(path))
+
+
 def without(value: Any, fields: Fields, shape: Shape) -> Any:
     """The document without these fields; None when nothing is left of it."""
     return _without(value, _tree(fields), shape)
@@ -125,11 +130,9 @@ def _walk(value: Any, shape: Shape, at: Path) -> Iterator[Path]:
             for name, item in value.items():
                 yield from _walk(item, _below(shape, name), (*at, f"f:{name}"))
         case list() | tuple() if shape.merge in {"by keys", "as set"}:
-            element = Shape(fields=shape.fields)
             for step, item in zip(steps(value, shape), value, strict=True):
                 yield (*at, step)
-                if shape.merge == "by keys":
-                    yield from _walk(item, element, (*at, step))
+                yield from _walk(item, shape.element, (*at, step))
         case _:
             if at:
                 yield at
@@ -185,9 +188,8 @@ def _keyed_children(before: Any, after: Any, shape: Shape) -> list[tuple[Step, _
         new = {} if after is _ABSENT else dict(zip(steps(after, shape), after, strict=True))
     except Unmergeable:
         return None
-    element = Shape(fields=shape.fields) if shape.merge == "by keys" else WHOLE
     return [
-        (step, _Pair(old.get(step, _ABSENT), new.get(step, _ABSENT)), element)
+        (step, _Pair(old.get(step, _ABSENT), new.get(step, _ABSENT)), shape.element)
         for step in dict.fromkeys((*old, *new))
     ]
 
@@ -212,7 +214,6 @@ def _merged_lists(live: Sequence[Any], wanted: Sequence[Any], shape: Shape) -> l
     """What both have stands in the order of `wanted`; what only one has stays between its neighbours."""
     old = dict(zip(steps(live, shape), live, strict=True))
     new = dict(zip(steps(wanted, shape), wanted, strict=True))
-    element = Shape(fields=shape.fields)
     result: list[Any] = []
     waiting, done = deque(new), set[Step]()
     for step, item in old.items():
@@ -222,7 +223,7 @@ def _merged_lists(live: Sequence[Any], wanted: Sequence[Any], shape: Shape) -> l
             # up to and with this one, in the order of `wanted`
             first = waiting.popleft()
             done.add(first)
-            result.append(merged(old[first], new[first], element) if first in old else new[first])
+            result.append(merged(old[first], new[first], shape.element) if first in old else new[first])
     result += [new[step] for step in waiting]
     return result
 
@@ -241,14 +242,13 @@ def _without(value: Any, tree: Mapping[str, Any], shape: Shape) -> Any:
                         kept[name] = rest
             return kept if kept or not value else None
         case list() | tuple() if shape.merge in {"by keys", "as set"}:
-            element = Shape(fields=shape.fields)
             left = []
             for step, item in zip(steps(value, shape), value, strict=True):
                 node = tree.get(step)
                 if node is None:
                     left.append(item)
                 elif "." not in node:
-                    left.append(_without(item, node, element))
+                    left.append(_without(item, node, shape.element))
             return left if left or not value else None
     return value
 

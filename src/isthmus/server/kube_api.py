@@ -2,7 +2,8 @@
 
     /api, /apis, /openapi/v3      what is served                    kube_discovery
     GET                           get, list, watch                  kube_reads
-    POST, PUT, PATCH, DELETE      writes, also of /status           kube_writes
+    POST, PUT, PATCH              writes, also of /status           kube_writes
+    DELETE                        of one or of many                 kube_deletes
     /apis/isthmus.dev/v1alpha1/apply                                batch: many objects, all or nothing
 
 Every answer that is not the one asked for is a `Status`; warnings come in headers.
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
+from isthmus.api.meta import Problem
 from isthmus.server import kube_discovery
 from isthmus.server.admission import (
     Admission,
@@ -32,13 +34,15 @@ from isthmus.server.batch import apply_batch
 from isthmus.server.join_tokens import MintToken
 from isthmus.server.kube_access import review, rules_review
 from isthmus.server.kube_bodies import object_body
-from isthmus.server.kube_http import Target, answer, flag, target
+from isthmus.server.kube_deletes import Deletes
+from isthmus.server.kube_http import Target, answer, flag, form, target
 from isthmus.server.kube_reads import Reads
 from isthmus.server.kube_writes import Writes
 from isthmus.server.roles import Act, User, allowed, denial
 from isthmus.server.status_errors import (
     Failure,
     failure_of,
+    invalid,
     method_not_allowed,
     no_such_path,
     resource,
@@ -68,7 +72,7 @@ def kube_api(
     `more` makes further routes below `/apis`, for those who are known.
     """
     admission = Admission(store, foresee=foresee)
-    api = _Api(Reads(store), Writes(store, admission, mint_token, now))
+    api = _Api(Reads(store), Writes(store, admission, mint_token, now), Deletes(store))
 
     def known(handler: Known) -> Handler:
         return guarded(handler, authenticate)
@@ -82,7 +86,7 @@ def kube_api(
     async def review_rules(request: Request, user: User) -> Response:
         return answer(rules_review(await object_body(request), user), code=201)
 
-    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
     return [
         *more(known),
         # those asked for most come first: routes are tried in turn
@@ -129,7 +133,10 @@ def told(handler: Handler) -> Handler:
             failure = _failure(error)
             if failure.code == 500:
                 _log.exception("request failed method=%s path=%s", request.method, request.url.path)
-        return answer(failure.document(), code=failure.code)
+        response = answer(failure.document(), code=failure.code)
+        if again := failure.details.get("retryAfterSeconds"):
+            response.headers["retry-after"] = str(again)
+        return response
 
     return answered
 
@@ -144,8 +151,8 @@ def _failure(error: Exception) -> Failure:
         case NamespaceEnds(key=key):
             text = f"unable to create new content in namespace {key.namespace} because it is being terminated"
             return Failure(403, "Forbidden", f'"{key.name}" is forbidden: {text}', {"name": key.name})
-        case FinalizersSettled():
-            return Failure(422, "Invalid", f"metadata.finalizers: Forbidden: {error}")
+        case FinalizersSettled(key=key):
+            return invalid(key, [Problem("metadata.finalizers", f"Forbidden: {error}")])
         case StoreError():
             return failure_of(error)
         case RecursionError():
@@ -217,6 +224,7 @@ class _Api:
 
     reads: Reads
     writes: Writes
+    deletes: Deletes
 
     async def serve(self, request: Request, user: User) -> Response:
         """Answers a request on a kind's objects, or on one of them."""
@@ -235,6 +243,7 @@ class _Api:
                 f"{what} is forbidden: {denial(user, act)}",
                 {name: value for name, value in details.items() if value},
             )
+        form(request)  # what cannot be shown is not done
         return await handler(request, wanted)
 
     def _handler(
@@ -244,8 +253,6 @@ class _Api:
         match request.method, bool(wanted.name), wanted.status:
             case "GET" | "HEAD", False, _:
                 return "watch" if flag(request, "watch") else "list", reads.many
-            case "GET" | "HEAD", True, False if flag(request, "watch"):
-                return "watch", reads.many
             case "GET" | "HEAD", True, _:
                 return "get", reads.get
             case "POST", False, _ if wanted.namespace is not None or not wanted.kind.namespaced:
@@ -255,7 +262,7 @@ class _Api:
             case "PATCH", True, _:
                 return "patch", writes.patch
             case "DELETE", True, False:
-                return "delete", writes.delete
+                return "delete", self.deletes.one
             case "DELETE", False, _ if wanted.namespace is not None or not wanted.kind.namespaced:
-                return "deletecollection", writes.delete_many
-        raise method_not_allowed(request.method)
+                return "deletecollection", self.deletes.many
+        raise method_not_allowed(request.method, wanted.kind)

@@ -31,6 +31,7 @@ DEEPEST = 128
 """Most objects and lists inside each other."""
 
 JSON = "application/json"
+YAML_TYPE = "application/yaml"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
@@ -39,8 +40,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 def patch_types(kind: Kind) -> tuple[str, ...]:
     """What a patch of an object of this kind may be; strategic merge for kinds whose rules kubectl knows."""
-    known = not kind.group or kind.group.endswith(".k8s.io")
-    return (JSON_PATCH, MERGE_PATCH, *((STRATEGIC_PATCH,) if known else ()), APPLY_PATCH)
+    return (JSON_PATCH, MERGE_PATCH, *((STRATEGIC_PATCH,) if kind.of_kubernetes else ()), APPLY_PATCH)
 
 
 def media_type(request: Request, accepted: Sequence[str]) -> str:
@@ -79,8 +79,10 @@ async def json_body(request: Request, limit: int, accepted: Sequence[str] = (JSO
 
 
 async def object_body(request: Request) -> Any:
-    """The document in a request's body, in JSON or Kubernetes' protobuf."""
-    given = media_type(request, (JSON, PROTOBUF))
+    """The document in a request's body, in JSON, YAML or Kubernetes' protobuf."""
+    given = media_type(request, (JSON, YAML_TYPE, PROTOBUF))
+    if given == YAML_TYPE:
+        return await yaml_body(request)
     body = await read_body(request, OBJECT_LIMIT)
     if given == JSON:
         return json_value(body)

@@ -5,18 +5,20 @@ Warn     dropped, and told in headers (when the client says nothing)
 Strict   refused: 400
 """
 
+import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
 
 from isthmus.api.codec import decode
 from isthmus.api.meta import Key, Object, Problem
+from isthmus.api.mistakes import wrong_type
 from isthmus.api.unknown import without_unknown
 from isthmus.api.validate import validate
 from isthmus.server.kube_http import Target
-from isthmus.server.status_errors import Failure, bad_request, cause, field_invalid, undecodable
+from isthmus.server.status_errors import Failure, bad_request, cause, invalid, option_invalid, undecodable
 
 _LEVELS = ("Ignore", "Warn", "Strict")
 
@@ -26,7 +28,7 @@ def field_validation(request: Request) -> str:
     level = request.query_params.get("fieldValidation") or "Warn"
     if level not in _LEVELS:
         text = f'Unsupported value: "{level[:40]}": supported values: "Ignore", "Strict", "Warn"'
-        raise field_invalid("fieldValidation", text)
+        raise option_invalid(request.method, Problem("fieldValidation", text))
     return level
 
 
@@ -46,16 +48,18 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Kubernetes' own: no vowels, so that no words come out."""
 
 
-def decoded(document: Any, wanted: Target, level: str) -> tuple[Object, tuple[str, ...]]:
-    """The object in a request's body, which must be the one that the path names, and warnings."""
+def decoded(
+    document: Any, wanted: Target, level: str, *, patched: bool = False
+) -> tuple[Object, tuple[str, ...]]:
+    """The object in a request's body, which must be the one that the path names, and warnings.
+
+    `patched`: the document is not the client's, but what its patch made of ours.
+    """
     if not isinstance(document, dict):
         raise bad_request("the body of the request is not an object")
-    document = {"apiVersion": wanted.api_version, "kind": wanted.kind.kind} | document
-    if document["kind"] != wanted.kind.kind or document["apiVersion"] != wanted.api_version:
-        raise bad_request(
-            f"the API version or kind in the data ({document['apiVersion']}, {document['kind']}) "
-            f"does not match the expected ({wanted.api_version}, {wanted.kind.kind})"
-        )
+    if wanted.kind.of_kubernetes:
+        document = {"apiVersion": wanted.api_version, "kind": wanted.kind.kind} | document
+    _check_type(document, wanted, patched=patched)
     known, unknown = without_unknown(document, wanted.kind)
     obj, problems = decode(known, default_namespace=wanted.namespace or "")
     if unknown and level == "Strict":
@@ -64,6 +68,8 @@ def decoded(document: Any, wanted: Target, level: str) -> tuple[Object, tuple[st
         # one round shows every mistake
         told = _unknown(document, unknown) if level != "Ignore" else []
         raise undecodable(wanted.kind, wanted.name or _name(document), [*told, *problems])
+    if wrong := list(_status_problems(obj.status)):
+        raise invalid(obj.key, wrong)
     if wanted.name and obj.key.name != wanted.name:
         raise bad_request(
             f"the name of the object ({obj.key.name}) does not match the name on the URL ({wanted.name})"
@@ -73,6 +79,37 @@ def decoded(document: Any, wanted: Target, level: str) -> tuple[Object, tuple[st
             "the namespace of the provided object does not match the namespace sent on the request"
         )
     return obj, tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
+
+
+def _check_type(document: Mapping[str, Any], wanted: Target, *, patched: bool) -> None:
+    given = {"apiVersion": document.get("apiVersion"), "kind": document.get("kind")}
+    if missing := [name for name, value in given.items() if not value]:
+        raise bad_request(f"the object has no {' and no '.join(missing)}: it is a {wanted.kind.kind}")
+    for name, expected in (("apiVersion", wanted.api_version), ("kind", wanted.kind.kind)):
+        if given[name] == expected:
+            continue
+        if name == "kind" or patched:
+            text = f"Invalid value: {json.dumps(given[name])}: must be {expected}"
+            raise undecodable(wanted.kind, wanted.name or _name(document), [Problem(name, text)])
+        raise bad_request(
+            f"the API version in the data ({given[name]}) does not match the expected one ({expected})"
+        )
+
+
+def _status_problems(status: Mapping[str, Any]) -> Iterator[Problem]:
+    """What others could not read."""
+    conditions = status.get("conditions", [])
+    if not isinstance(conditions, list | tuple):
+        yield Problem("status.conditions", wrong_type("status.conditions", "array", conditions))
+        return
+    for index, condition in enumerate(conditions):
+        field = f"status.conditions[{index}]"
+        if not isinstance(condition, Mapping):
+            yield Problem(field, wrong_type(field, "object", condition))
+            continue
+        for name, value in condition.items():
+            if name != "observedGeneration" and not isinstance(value, str):
+                yield Problem(f"{field}.{name}", wrong_type(f"{field}.{name}", "string", value))
 
 
 def _strict(document: Any, wanted: Target, unknown: list[str], others: list[Problem]) -> Failure:

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isthmus.api.kinds import Kind, kind_by_plural
-from isthmus.api.meta import Key
-from isthmus.server.status_errors import Failure, bad_request, field_invalid
+from isthmus.api.meta import Key, Problem
+from isthmus.server.status_errors import Failure, bad_request, option_invalid
 
 Form = Literal["whole", "table", "metadata"]
 """How objects are to be shown: themselves, as rows of a table, or their metadata alone."""
@@ -68,7 +68,7 @@ def form(request: Request) -> Form:
         wanted = dict(parameter.partition("=")[::2] for parameter in parameters)
         if "as" not in wanted:
             return "whole"
-        group = wanted.get("g") == "meta.k8s.io" and wanted.get("v") in {"v1", "v1beta1"}
+        group = wanted.get("g") == "meta.k8s.io" and wanted.get("v") == "v1"
         if group and wanted["as"] in _FORMS:
             return _FORMS[wanted["as"]]
     if accept.strip():
@@ -79,36 +79,31 @@ def form(request: Request) -> Form:
 
 def is_dry_run(request: Request) -> bool:
     """Whether the request is to be answered as if it had been done; only `All` is known."""
-    return asks_dry_run(request.query_params.getlist("dryRun"))
+    return asks_dry_run(request.method, request.query_params.getlist("dryRun"))
 
 
-def asks_dry_run(values: Sequence[Any]) -> bool:
+def asks_dry_run(method: str, values: Sequence[Any]) -> bool:
     """Whether these values of `dryRun` ask for one."""
     for value in values:
         if value != "All":
             text = f'Unsupported value: {json.dumps(value)}: supported values: "All"'
-            raise field_invalid("dryRun", text)
+            raise option_invalid(method, Problem("dryRun", text))
     return bool(values)
 
 
 def flag(request: Request, name: str) -> bool | None:
-    """A parameter that is true or false, None when it is not given."""
+    """A parameter that is true unless it says false or 0, None when it is not given."""
     text = request.query_params.get(name)
-    if text is None or text == "":
-        return None if text is None else True
-    if text.lower() in {"1", "t", "true"}:
-        return True
-    if text.lower() in {"0", "f", "false"}:
-        return False
-    raise bad_request(f"{name}: Invalid value: {text!r}: is neither true nor false")
+    return None if text is None else text.lower() not in {"0", "false"}
 
 
 def number(request: Request, name: str) -> int:
-    """A parameter that is a whole number; 0 when it is not given."""
+    """A parameter that is a whole number; 0 when it is not given, or less."""
     text = request.query_params.get(name) or "0"
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise bad_request(f"{name}: Invalid value: {text[:40]!r}")
-    return int(text)
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        raise bad_request(f"{name}: Invalid value: {text[:40]!r}: is no whole number")
+    return max(int(text), 0)
 
 
 def version(text: Any) -> int | None:
@@ -123,10 +118,17 @@ def version(text: Any) -> int | None:
 def manager_name(request: Request) -> str:
     """Who writes: `fieldManager`, else the beginning of the User-Agent."""
     given = request.query_params.get("fieldManager", "")
-    if len(given) > 128 or not given.isprintable():
-        raise field_invalid("fieldManager", "Invalid value: should be at most 128 printable characters")
+    if len(given.encode(errors="replace")) > _LONGEST_MANAGER:
+        text = f"Too long: may not be more than {_LONGEST_MANAGER} bytes"
+        raise option_invalid(request.method, Problem("fieldManager", text))
+    if not given.isprintable():
+        text = f"Invalid value: {json.dumps(given)}: has characters that cannot be printed"
+        raise option_invalid(request.method, Problem("fieldManager", text))
     agent = request.headers.get("user-agent", "").split("/")[0]
-    return given or agent[:128] or "unknown"
+    return given or agent[:_LONGEST_MANAGER] or "unknown"
+
+
+_LONGEST_MANAGER = 128
 
 
 def answer(document: Mapping[str, Any] | bytes, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:

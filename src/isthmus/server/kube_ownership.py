@@ -6,21 +6,37 @@ from typing import Any
 
 from isthmus.api.codec import encode
 from isthmus.api.meta import Object
-from isthmus.server.managed_fields import Manager, Owners, entries, ownable, owners, updated
+from isthmus.server.managed_fields import (
+    BEFORE_FIRST_APPLY,
+    Manager,
+    Owners,
+    entries,
+    ownable,
+    owners,
+    updated,
+)
 from isthmus.server.merge_shapes import shape_of
 
 _RESET: tuple[Mapping[str, Any], ...] = ({},)
 """`managedFields` with which a client asks that nobody owns anything."""
 
 
-def own(obj: Object, before: Object | None, *, manager: Manager, time: str) -> Object:
-    """The object with its `managedFields` after a manager made it of what stood before."""
+def own(
+    obj: Object, before: Object | None, *, manager: Manager, time: str, written: Object | None = None
+) -> Object:
+    """The object with its `managedFields` after a manager made it of what stood before.
+
+    `written` is what the manager sent, when the server completed it: what it fills in is nobody's. Nor is
+    anything of an object that nobody owned, before somebody applies something.
+    """
     part = manager.subresource
+    if before is not None and not before.meta.managed_fields:
+        return with_rows(obj, before, rows=())
     live = ownable(encode(before), subresource=part) if before else {}
     rows = updated(
         live,
-        ownable(encode(obj), subresource=part),
-        _claimed(obj, before),
+        ownable(encode(written or obj), subresource=part),
+        owners_of(before) if part else _claimed(obj, before),
         manager=manager,
         time=time,
         shape=shape_of(obj.key.kind),
@@ -49,3 +65,12 @@ def _claimed(obj: Object, before: Object | None) -> Owners:
 def owners_of(obj: Object | None) -> Owners:
     """Who owns which fields of a stored object."""
     return owners(obj.meta.managed_fields) if obj else ()
+
+
+def owners_for_apply(obj: Object | None, *, manager: Manager, time: str) -> Owners:
+    """Who owns which fields of a stored object when a manager applies something: all of it is somebody's."""
+    if obj is None or obj.meta.managed_fields:
+        return owners_of(obj)
+    ancient = replace(manager, name=BEFORE_FIRST_APPLY, operation="Update")
+    stands = ownable(encode(obj), subresource=manager.subresource)
+    return updated({}, stands, (), manager=ancient, time=time, shape=shape_of(obj.key.kind))

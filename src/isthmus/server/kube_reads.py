@@ -7,21 +7,21 @@ import base64
 import binascii
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from isthmus.api.meta import Object
-from isthmus.api.text import dumped
+from isthmus.api.meta import Object, Problem
+from isthmus.api.text import dumped, text
 from isthmus.server import kube_tables
 from isthmus.server.kube_encoding import Encodings
-from isthmus.server.kube_http import Form, Target, answer, flag, form, number, version
+from isthmus.server.kube_http import Target, answer, flag, form, number, version
 from isthmus.server.kube_watch import LONGEST_S, Watched, WatchResponse
 from isthmus.server.selectors import Selects, field_selector, label_selector
-from isthmus.server.status_errors import Failure, bad_request, field_invalid, not_found
+from isthmus.server.status_errors import Failure, bad_request, not_found, option_invalid
 from isthmus.store.base import Store
 
 _SNAPSHOTS = 64
@@ -50,23 +50,17 @@ class Reads:
         obj = await self.store.get(wanted.key)
         if obj is None:
             raise not_found(wanted.key)
-        self._check_revision(request)
-        shown = form(request)
-        if shown == "whole":
-            return answer(self.encodings.document(obj, wanted.api_version))
-        if shown == "metadata":
-            return answer(kube_tables.metadata_document(obj))
-        metadata = {"resourceVersion": str(obj.meta.resource_version)}
-        rows = self._rows([obj], wanted, _include(request))
-        return answer(kube_tables.table(wanted.kind, rows, metadata))
+        self._not_older(version(request.query_params.get("resourceVersion")))
+        return answer(shown(obj, wanted, request, self.encodings.document))
 
     async def many(self, request: Request, wanted: Target) -> Response:
         """The objects of a kind that a request selects, or a watch of them."""
-        if flag(request, "watch"):
+        number(request, "timeoutSeconds")
+        watches = bool(flag(request, "watch"))
+        if problems := list(_problems(request, watches=watches)):
+            raise option_invalid(request.method, *problems)
+        if watches:
             return self._watch(request, wanted)
-        if flag(request, "sendInitialEvents") is not None:
-            text = "Forbidden: sendInitialEvents is forbidden for list"
-            raise field_invalid("sendInitialEvents", text)
         selects = selection(request, wanted)
         snapshot, start = await self._snapshot(request, wanted)
         limit = number(request, "limit")
@@ -78,14 +72,15 @@ class Reads:
             metadata["continue"] = self._remember(snapshot, page[-1])
             if not _selects_some(request):
                 metadata["remainingItemCount"] = len(selected) - len(page)
-        return answer(self._list(page, wanted, form(request), metadata, _include(request)))
+        return answer(self._list(page, wanted, request, metadata))
 
     def _list(
-        self, page: Sequence[Object], wanted: Target, shown: Form, metadata: dict[str, Any], include: str
+        self, page: Sequence[Object], wanted: Target, request: Request, metadata: dict[str, Any]
     ) -> bytes:
-        if shown == "table":
-            return dumped(kube_tables.table(wanted.kind, self._rows(page, wanted, include), metadata))
-        if shown == "metadata":
+        wants = form(request)
+        if wants == "table":
+            return dumped(kube_tables.table(wanted.kind, rows(page, wanted, include(request)), metadata))
+        if wants == "metadata":
             kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
             items = [dumped(kube_tables.metadata_document(obj)) for obj in page]
         else:
@@ -93,10 +88,6 @@ class Reads:
             items = [self.encodings.document(obj, api_version) for obj in page]
         head = dumped({"kind": kind, "apiVersion": api_version, "metadata": metadata})
         return head[:-1] + b',"items":[' + b",".join(items) + b"]}"
-
-    def _rows(self, page: Sequence[Object], wanted: Target, include: str) -> list[dict[str, Any]]:
-        now = kube_tables.utc_now()
-        return [kube_tables.row(obj, wanted.kind, wanted.api_version, now, include=include) for obj in page]
 
     async def _snapshot(self, request: Request, wanted: Target) -> tuple[_Snapshot, int]:
         """The list that is asked for, and where to begin in it."""
@@ -139,15 +130,12 @@ class Reads:
         """The revision that must be met exactly, if any; a Failure when the asked one is not here yet."""
         query = request.query_params
         match, revision = query.get("resourceVersionMatch", ""), version(query.get("resourceVersion"))
-        if match and revision is None:
-            text = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-            raise field_invalid("resourceVersionMatch", text)
-        if match not in {"", "Exact", "NotOlderThan"}:
-            text = f'Unsupported value: "{match[:40]}": supported values: "Exact", "NotOlderThan"'
-            raise field_invalid("resourceVersionMatch", text)
-        if match == "Exact" and revision == 0:
-            text = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-            raise field_invalid("resourceVersionMatch", text)
+        self._not_older(revision)
+        # with a limit and no match rule, Kubernetes reads the very revision
+        legacy = not match and revision and number(request, "limit")
+        return revision if match == "Exact" or legacy else None
+
+    def _not_older(self, revision: int | None) -> None:
         if revision and revision > self.store.revision:
             causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
             raise Failure(
@@ -156,24 +144,9 @@ class Reads:
                 f"Too large resource version: {revision}, current: {self.store.revision}",
                 {"causes": causes, "retryAfterSeconds": 1},
             )
-        # with a limit and no match rule, Kubernetes reads the very revision
-        legacy = not match and revision and number(request, "limit")
-        return revision if match == "Exact" or legacy else None
 
     def _watch(self, request: Request, wanted: Target) -> Response:
         initial, bookmarks = flag(request, "sendInitialEvents"), bool(flag(request, "allowWatchBookmarks"))
-        match = request.query_params.get("resourceVersionMatch", "")
-        if initial is not None and match != "NotOlderThan":
-            text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            raise field_invalid("resourceVersionMatch", text)
-        if initial is None and match:
-            text = (
-                "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-            )
-            raise field_invalid("resourceVersionMatch", text)
-        if initial and not bookmarks:
-            text = "Forbidden: sendInitialEvents requires allowWatchBookmarks"
-            raise field_invalid("allowWatchBookmarks", text)
         since = version(request.query_params.get("resourceVersion")) or None
         if initial:
             since = None
@@ -186,8 +159,8 @@ class Reads:
             since,
             min(float(number(request, "timeoutSeconds")), LONGEST_S) or LONGEST_S,
             bookmarks=bookmarks,
-            marks_end=bool(initial),
-            include=_include(request),
+            marks_end=bool(initial) and bookmarks,
+            include=include(request),
         )
         return WatchResponse(self.store, self.encodings, watched)
 
@@ -200,8 +173,6 @@ def selection(request: Request, wanted: Target) -> Selects:
         fields = field_selector(query.get("fieldSelector", ""), wanted.kind)
     except ValueError as error:
         raise bad_request(str(error)) from None
-    if wanted.name:
-        return lambda obj: obj.key.name == wanted.name and labels(obj) and fields(obj)
     return lambda obj: labels(obj) and fields(obj)
 
 
@@ -209,11 +180,59 @@ def _selects_some(request: Request) -> bool:
     return any(request.query_params.get(name) for name in ("labelSelector", "fieldSelector"))
 
 
-def _include(request: Request) -> str:
-    include = request.query_params.get("includeObject", "")
-    if include not in {"", "None", "Metadata", "Object"}:
-        raise bad_request(f"includeObject: Invalid value: {include[:40]!r}")
-    return "" if include == "Metadata" else include
+def shown(
+    obj: Object, wanted: Target, request: Request, document: Callable[[Object, str], bytes] = text
+) -> Mapping[str, Any] | bytes:
+    """One object in the form that the client asks for."""
+    match form(request):
+        case "whole":
+            return document(obj, wanted.api_version)
+        case "metadata":
+            return kube_tables.metadata_document(obj)
+    metadata = {"resourceVersion": str(obj.meta.resource_version)}
+    return kube_tables.table(wanted.kind, rows([obj], wanted, include(request)), metadata)
+
+
+def rows(objects: Sequence[Object], wanted: Target, wants: str) -> list[dict[str, Any]]:
+    """Objects as rows of a table."""
+    now = kube_tables.utc_now()
+    return [kube_tables.row(obj, wanted.kind, wanted.api_version, now, include=wants) for obj in objects]
+
+
+def include(request: Request) -> str:
+    """What comes with each row of a table; empty: the metadata."""
+    wants = request.query_params.get("includeObject", "")
+    if wants not in {"", "None", "Metadata", "Object"} and form(request) == "table":
+        raise bad_request(f"includeObject: Invalid value: {wants[:40]!r}: None, Metadata or Object")
+    return "" if wants == "Metadata" else wants
+
+
+def _problems(request: Request, *, watches: bool) -> Iterator[Problem]:
+    """What is wrong with the parameters of a list or a watch, in Kubernetes' words."""
+    query, match = request.query_params, request.query_params.get("resourceVersionMatch", "")
+    initial = flag(request, "sendInitialEvents")
+    if not watches and initial is not None:
+        yield Problem("sendInitialEvents", "Forbidden: sendInitialEvents is forbidden for list")
+    if watches and initial is not None and match != "NotOlderThan":
+        said = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        yield Problem("resourceVersionMatch", said)
+    if watches and initial is not None and match not in {"", "NotOlderThan"}:
+        said = f'Unsupported value: "{match[:40]}": supported values: "NotOlderThan"'
+        yield Problem("resourceVersionMatch", said)
+    if watches and initial is None and match:
+        said = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        yield Problem("resourceVersionMatch", said)
+    if watches or not match:
+        return
+    if not query.get("resourceVersion"):
+        said = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
+        yield Problem("resourceVersionMatch", said)
+    if match not in {"Exact", "NotOlderThan"}:
+        said = f'Unsupported value: "{match[:40]}": supported values: "Exact", "NotOlderThan"'
+        yield Problem("resourceVersionMatch", said)
+    if match == "Exact" and query.get("resourceVersion") == "0":
+        said = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        yield Problem("resourceVersionMatch", said)
 
 
 def _asked(request: Request, wanted: Target) -> tuple[str, ...]:

@@ -61,9 +61,11 @@ def row(obj: Object, kind: Kind, api_version: str, now: datetime, *, include: st
     """One object as a row; `include` is what comes with it: its metadata, all of it (Object), None."""
     document = encode(obj, api_version)
     found: dict[str, Any] = {"cells": cells(document, kind, now)}
-    if include == "Object":
+    if include == "None":
+        found["object"] = None
+    elif include == "Object":
         found["object"] = document
-    elif include != "None":
+    else:
         found["object"] = {
             "kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1",

@@ -16,7 +16,7 @@ from isthmus.api.meta import Object
 from isthmus.api.text import dumped, text
 from isthmus.server.kube_encoding import Encodings, line
 from isthmus.server.kube_http import Form, Target
-from isthmus.server.kube_tables import metadata_document, row, table, utc_now
+from isthmus.server.kube_tables import columns, metadata_document, row, table, utc_now
 from isthmus.server.selectors import Selects
 from isthmus.server.status_errors import failure_of
 from isthmus.store.base import Event, Store, StoreError
@@ -175,7 +175,7 @@ class _Lines:
     def bookmark(self, revision: int, *, end: bool = False) -> bytes:
         """The line that says how far the watch is."""
         kind = self._watched.target.kind
-        metadata: dict[str, Any] = {"resourceVersion": str(revision), "creationTimestamp": None}
+        metadata: dict[str, Any] = {"resourceVersion": str(revision)}
         if end:
             metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
         api_version = self._watched.target.api_version
@@ -184,7 +184,7 @@ class _Lines:
             shown |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
         if self._watched.form == "table":
             head, self._headed = not self._headed, True
-            mark = {"cells": [], "object": shown}
+            mark = {"cells": ["", *(None for _ in columns(kind))], "object": shown}
             shown = table(kind, [mark], {"resourceVersion": str(revision)}, head=head)
         return line("BOOKMARK", dumped(shown))
 

@@ -20,6 +20,7 @@ from isthmus.server.fieldsets import (
     fields_of,
     fields_v1,
     from_fields_v1,
+    in_order,
     merged,
     spelled,
     with_parents,
@@ -28,6 +29,8 @@ from isthmus.server.fieldsets import (
 from isthmus.server.merge_shapes import Shape
 
 Document = Mapping[str, Any]
+BEFORE_FIRST_APPLY = "before-first-apply"
+"""Who owns what stood, when nobody owned anything before the first apply."""
 _MOST_UPDATERS = 10
 _ANCIENT = "ancient-changes"
 _NOBODYS = frozenset(
@@ -133,7 +136,7 @@ def entries(owners: Iterable[Owned]) -> tuple[dict[str, Any], ...]:
 def ownable(document: Document, *, subresource: str = "") -> dict[str, Any]:
     """The part of a document that can be written through a door: the status, or all but the status."""
     if subresource:
-        return {"status": document["status"]} if document.get("status") else {}
+        return {"status": document["status"]} if document.get("status") is not None else {}
     body = {
         name: value
         for name, value in document.items()
@@ -153,8 +156,8 @@ def updated(
     kept = [_less(owned, written | change.removed, manager) for owned in before]
     mine = next((owned for owned in before if owned.manager.identity == manager.identity), None)
     fields = ((mine.fields if mine else NONE) - change.removed) | written
-    # a writer that changed nothing keeps its time
-    entry = mine if mine and mine.fields == fields else Owned(manager, fields, time)
+    # a writer that sets nothing keeps its time
+    entry = Owned(manager, fields, time if written or mine is None else mine.time)
     rest = [owned for owned in kept if owned.manager.identity != manager.identity]
     return _capped(tuple(owned for owned in (*rest, entry) if owned.fields))
 
@@ -171,17 +174,19 @@ def applied(
 ) -> tuple[dict[str, Any], Owners]:
     """The document after a manager applied what it wants, and who owns what then; ApplyConflict."""
     last = next((owned for owned in before if owned.manager.identity == manager.identity), None)
-    fields = _real(fields_of(wanted, shape))
-    mine = Owned(manager, fields, last.time if last and last.fields == fields else time)
+    mine = Owned(manager, _real(fields_of(wanted, shape)))
     others = tuple(owned for owned in before if owned.manager.identity != manager.identity)
     new = merged(live, wanted, shape)
     if last is not None:
         new = _pruned(new, last.fields, (*others, mine), shape)
     change = compare(live, new, shape)
+    # who changes nothing keeps its time, or gets none
+    changed = change.added or change.changed or change.removed
+    mine = replace(mine, time=time if changed else last.time if last else "")
     written = _real(change.added | change.changed)
-    conflicts = [(owned, path) for owned in others for path in sorted(owned.fields & written)]
+    conflicts = [(owned, path) for owned in others for path in owned.fields & written]
     if conflicts and not force:
-        raise ApplyConflict(sorted(conflicts, key=lambda one: (one[0].manager.identity, one[1])))
+        raise ApplyConflict(sorted(conflicts, key=lambda one: (one[0].manager.identity, in_order(one[1]))))
     kept = [_less(owned, written | change.removed, manager) for owned in others]
     return new, tuple(owned for owned in (*kept, mine) if owned.fields)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from isthmus.api.kinds import KINDS
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -21,6 +23,13 @@ class Shape:
     """Keys that an element may leave out, and what they are then."""
     fields: Mapping[str, "Shape"] = field(default_factory=dict)
     """Of a map, or of a list's elements."""
+    whole_elements: bool = False
+    """Whether the elements of a list with keys are replaced whole."""
+
+    @property
+    def element(self) -> "Shape":
+        """How one element of a list merges."""
+        return WHOLE if self.merge == "as set" or self.whole_elements else Shape(fields=self.fields)
 
 
 def keyed(*keys: str, defaults: Mapping[str, Any] | None = None, **fields: Shape) -> Shape:
@@ -39,8 +48,11 @@ _CONTAINERS = keyed(
     env=keyed("name"),
     volumeMounts=keyed("mountPath"),
 )
-_METADATA = Shape(fields={"finalizers": SET, "ownerReferences": keyed("uid")})
+_METADATA = Shape(
+    fields={"finalizers": SET, "ownerReferences": Shape("by keys", ("uid",), whole_elements=True)}
+)
 _STATUS = Shape(fields={"conditions": keyed("type")})
+"""Istio's schemas say nothing of conditions: the list of one of its kinds is replaced whole."""
 _BODIES: Mapping[str, Mapping[str, Shape]] = {
     "Service": {
         "spec": Shape(
@@ -65,4 +77,5 @@ _BODIES: Mapping[str, Mapping[str, Shape]] = {
 @cache
 def shape_of(kind: str) -> Shape:
     """How documents of a kind merge."""
-    return Shape(fields={"metadata": _METADATA, "status": _STATUS, **_BODIES.get(kind, {})})
+    status = Shape() if KINDS[kind].group.endswith(".istio.io") else _STATUS
+    return Shape(fields={"metadata": _METADATA, "status": status, **_BODIES.get(kind, {})})

@@ -10,12 +10,14 @@ from typing import Any
 from isthmus.api.codec import encode
 from isthmus.api.kinds import Kind
 from isthmus.api.meta import Object
+from isthmus.api.syntax import label_key, label_value
 
 Selects = Callable[[Object], bool]
 
-_SET = re.compile(r"\s*([^\s,!=()]+)\s+(in|notin)\s*\(([^()]*)\)\s*")
-_EQUAL = re.compile(r"\s*([^\s,!=()]+)\s*(==|=|!=)\s*([^\s,!=()]*)\s*")
-_EXISTS = re.compile(r"\s*(!?)\s*([^\s,!=()]+)\s*")
+_SET = re.compile(r"\s*([^\s,!=<>()]+)\s+(in|notin)\s*\(([^()]*)\)\s*")
+_EQUAL = re.compile(r"\s*([^\s,!=<>()]+)\s*(==|=|!=)\s*([^\s,!=<>()]*)\s*")
+_ORDER = re.compile(r"\s*([^\s,!=<>()]+)\s*([<>])\s*(-?\d{1,18})\s*", re.ASCII)
+_EXISTS = re.compile(r"\s*(!?)\s*([^\s,!=<>()]+)\s*")
 _FIELDS = ("metadata.name", "metadata.namespace")
 _MORE: Mapping[str, tuple[str, ...]] = {
     "Event": (
@@ -40,7 +42,7 @@ _MORE: Mapping[str, tuple[str, ...]] = {
 
 def label_selector(text: str) -> Selects:
     """Objects whose labels meet every condition; ValueError when it cannot be read."""
-    wanted = [_label_condition(part) for part in _conditions(text)]
+    wanted = [_label_condition(part) for part in _conditions(text)] if text.strip() else []
     return lambda obj: all(holds(obj.meta.labels) for holds in wanted)
 
 
@@ -48,7 +50,7 @@ def field_selector(text: str, kind: Kind) -> Selects:
     """Objects whose fields meet every condition; ValueError when it cannot be read."""
     wanted: list[Selects] = []
     known = (*_FIELDS, *_MORE.get(kind.kind, ()))
-    for part in _conditions(text):
+    for part in filter(str.strip, _conditions(text)):
         match = _EQUAL.fullmatch(part)
         if match is None:
             raise ValueError(f"field selector {part!r}: write field=value or field!=value")
@@ -79,7 +81,7 @@ def _reader(field: str) -> Callable[[Object], str]:
 
 def _conditions(text: str) -> list[str]:
     # commas inside parentheses belong to a set
-    return [part for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+    return re.split(r",(?![^(]*\))", text)
 
 
 def _field_condition(read: Callable[[Object], str], value: str, *, equal: bool) -> Selects:
@@ -88,16 +90,36 @@ def _field_condition(read: Callable[[Object], str], value: str, *, equal: bool) 
 
 def _label_condition(part: str) -> Callable[[Mapping[str, str]], bool]:
     if match := _SET.fullmatch(part):
-        key, values = match[1], {value.strip() for value in match[3].split(",")}
+        key, values = _key(match[1]), {_value(value.strip()) for value in match[3].split(",")}
         if match[2] == "in":
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
     if match := _EQUAL.fullmatch(part):
-        key, value = match[1], match[3]
+        key, value = _key(match[1]), _value(match[3])
         if match[2] == "!=":
             return lambda labels: labels.get(key) != value
         return lambda labels: labels.get(key) == value
     if match := _EXISTS.fullmatch(part):
-        key, absent = match[2], bool(match[1])
+        key, absent = _key(match[2]), bool(match[1])
         return lambda labels: (key not in labels) is absent
+    if match := _ORDER.fullmatch(part):
+        key, bound, sign = _key(match[1]), int(match[3]), 1 if match[2] == ">" else -1
+        return lambda labels: sign * (_number(labels.get(key), bound) - bound) > 0
     raise ValueError(f"label selector {part!r}: write key=value, key!=value, key in (a,b), key or !key")
+
+
+def _key(text: str) -> str:
+    if told := label_key(text):
+        raise ValueError(f"label selector: {text!r} is no key of a label: it {told}")
+    return text
+
+
+def _value(text: str) -> str:
+    if told := label_value(text):
+        raise ValueError(f"label selector: {text!r} is no value of a label: it {told}")
+    return text
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    """A label's value as a number; what is none is neither more nor less than anything."""
+    return int(text) if text and re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else otherwise

@@ -53,9 +53,27 @@ def bad_request(message: str) -> Failure:
 
 
 def field_invalid(field: str, text: str) -> Failure:
-    """422 for a parameter of a request."""
-    cause = {"reason": "FieldValueInvalid", "message": text, "field": field}
-    return Failure(422, "Invalid", f"{field}: {text}", {"causes": [cause]})
+    """422 for a field of a request's body."""
+    return Failure(422, "Invalid", f"{field}: {text}", {"causes": [cause(Problem(field, text))]})
+
+
+def option_invalid(method: str, *problems: Problem) -> Failure:
+    """422 for parameters of a request, in the query or in the body of a DELETE."""
+    kind, told = _OPTIONS[method], ", ".join(map(str, problems))
+    message = f'{kind}.meta.k8s.io "" is invalid: ' + (f"[{told}]" if len(problems) > 1 else told)
+    causes = [cause(problem) for problem in problems]
+    return Failure(422, "Invalid", message, {"group": "meta.k8s.io", "kind": kind, "causes": causes})
+
+
+_OPTIONS = {
+    "GET": "ListOptions",
+    "HEAD": "ListOptions",
+    "POST": "CreateOptions",
+    "PUT": "UpdateOptions",
+    "PATCH": "PatchOptions",
+    "DELETE": "DeleteOptions",
+}
+"""What Kubernetes calls the parameters of a request."""
 
 
 def forbidden(user: str, verb: str, what: str, details: Mapping[str, Any] | None = None) -> Failure:
@@ -73,11 +91,10 @@ def no_such_path() -> Failure:
     return Failure(404, "NotFound", "the server could not find the requested resource")
 
 
-def method_not_allowed(method: str) -> Failure:
+def method_not_allowed(method: str, kind: Kind) -> Failure:
     """405: the resource exists, the verb does not."""
-    return Failure(
-        405, "MethodNotAllowed", f"the server does not allow this method on the requested resource: {method}"
-    )
+    text = f"the server does not allow this method on the requested resource: {method}"
+    return Failure(405, "MethodNotAllowed", text, _details(kind, Key(kind.kind, "", "")))
 
 
 def not_found(key: Key) -> Failure:
@@ -96,7 +113,7 @@ def invalid(key: Key, problems: Sequence[Problem]) -> Failure:
         422,
         "Invalid",
         f'{name} "{key.name}" is invalid: ' + (f"[{told}]" if len(problems) > 1 else told),
-        {"name": key.name, "group": kind.group, "kind": key.kind, "causes": causes},
+        _given({"name": key.name, "group": kind.group, "kind": key.kind, "causes": causes}),
     )
 
 
@@ -110,6 +127,8 @@ def cause(problem: Problem) -> dict[str, str]:
 
 
 def _reason(text: str) -> str:
+    if " in body must be of type " in text:
+        return "FieldValueTypeInvalid"
     for begin, reason in _REASONS:
         if text.startswith(begin):
             return reason
@@ -167,7 +186,10 @@ def failure_of(error: StoreError) -> Failure:
 
 
 def _details(kind: Kind, key: Key) -> dict[str, Any]:
-    details = {"name": key.name, "group": kind.group, "kind": kind.plural}
+    return _given({"name": key.name, "group": kind.group, "kind": kind.plural})
+
+
+def _given(details: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in details.items() if value}
 
 
