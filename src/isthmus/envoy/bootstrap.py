@@ -43,6 +43,8 @@ _STATS_SUFFIXES = (
     "upstream_rq_total",
 )
 _MOST_CONNECTIONS = 100_000
+_RUNTIME = {"re2.max_program_size.error_level": 32768}
+"""As in Istio. Envoy's own limit of 100 is less than many a path of one's own."""
 
 
 def bootstrap(
@@ -68,6 +70,7 @@ def bootstrap(
         "stats_flush_interval": "5s",
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "layered_runtime": {"layers": [{"name": "global", "static_layer": _RUNTIME}]},
     }
 
 
