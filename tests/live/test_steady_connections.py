@@ -66,6 +66,18 @@ spec:
   selector: {app: shop, version: v1}
   ports: [{name: tcp-mysql, port: 3306}]
 ---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: door, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: public, namespace: shop}
+spec: {hosts: ["*"], gateways: [door], http: [{route: [{destination: {host: shop}}]}]}
+---
 """ + "".join(
     GROUP.replace("NAME", name).replace("APP", app).replace("VERSION", version)
     for name, app, version in (("vm", "shop", "v1"), ("web", "shop", "v2"), ("client", "client", "v1"))
@@ -96,12 +108,14 @@ QUERIES = """
 
 @dataclass
 class Shop:
-    """A VM with a database and a web server, a second web server, and a caller."""
+    """A VM with a database and a web server, a second web server, a caller, and a gateway before them."""
 
     lab: Lab
     plane: ControlPlane
     client: Client
     vms: dict[str, VM]
+    gateway: Host
+    outside: Host
 
     @property
     def caller(self) -> Host:
@@ -135,11 +149,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 )
                 web.wait_for_line("listening", timeout_s=15)
             vms = {name: join(plane, host, f"shop/{name}") for name, host in hosts.items()}
+            gateway = lab.host("gateway")
+            token = plane.isthmus("gateway", "create", "shop/ingress").strip()
+            agent = gateway.spawn(["isthmus", "gateway", "run", token], log="gateway.log")
+            agent.wait_for_line("joined", timeout_s=45)
             path = lab.directory / "kubeconfig"
             path.write_text(plane.host.read(control.KUBECONFIG))
             made = Client.from_kubeconfig(path)
             reached = replace(made, host="localhost", port=lab.forward(control.HOST, made.port))
-            yield Shop(lab, plane, reached, vms)
+            yield Shop(lab, plane, reached, vms, gateway, lab.host("outside"))
 
 
 def obj(kind: str, name: str, **spec: object) -> Document:
@@ -187,8 +205,9 @@ def unrelated(chance: random.Random) -> Document:
             return obj("PeerAuthentication", f"p{number}", selector=selector, mtls=mode)
 
 
-def test_a_mysql_connection_survives_unrelated_changes(shop: Shop) -> None:
+def test_a_mysql_connection_and_requests_survive_unrelated_changes(shop: Shop) -> None:
     chance = random.Random(4)
+    loads = _loads(shop)
     queries = shop.caller.spawn([sys.executable, "-c", textwrap.dedent(QUERIES)], log="queries.log")
     queries.wait_for_line("connected", timeout_s=15)
     standing: dict[tuple[str, str], Document] = {}
@@ -203,6 +222,9 @@ def test_a_mysql_connection_survives_unrelated_changes(shop: Shop) -> None:
     shop.await_programmed(list(standing.values()))
     queries.signal(signal.SIGTERM)
     said = json.loads(queries.wait_for_line("ended", timeout_s=15).removeprefix("ended "))
+    for load in map(_result, loads):
+        assert load.failed == 0, f"{load.failed} of {load.requests}: {load.failures}"
+        assert load.requests > 200
     for key in standing:
         shop.delete(*key)
     assert said["error"] == ""
@@ -211,13 +233,14 @@ def test_a_mysql_connection_survives_unrelated_changes(shop: Shop) -> None:
 
 
 def test_no_request_fails_while_routes_subsets_and_endpoints_change(shop: Shop) -> None:
-    kept, fresh = _load(shop, "kept"), _load(shop, "fresh", "--fresh", "--pause-ms", "2")
+    loading = _loads(shop)
     until = time.monotonic() + 15
     number = 0
     while time.monotonic() < until:
         number += 1
         _change(shop, number)
-    loads = [_result(process) for process in (kept, fresh)]
+    loads = [_result(process) for process in loading]
+    shop.await_programmed(shop.apply(_public([{"destination": {"host": "shop"}}])))
     for kind, name in (("VirtualService", "shop"), ("DestinationRule", "shop")):
         shop.delete(kind, name)
     for load in loads:
@@ -238,6 +261,7 @@ def _change(shop: Shop, number: int) -> None:
     documents = [
         obj("DestinationRule", "shop", host="shop", subsets=subsets),
         obj("VirtualService", "shop", hosts=["shop"], http=[{"route": route}]),
+        _public(route),
     ]
     if number % 3 == 1:
         labels = {"app": "shop", "version": "v2", "security.istio.io/tlsMode": "istio"}
@@ -252,10 +276,24 @@ def _change(shop: Shop, number: int) -> None:
         shop.client.delete(KINDS["WorkloadEntry"], "shop", "again")
 
 
-def _load(shop: Shop, name: str, *options: str) -> Process:
-    process = shop.caller.spawn(
-        shop.caller.python("isthmus.demo.load", URL, "--pause-ms", "1", *options), log=f"{name}.log"
-    )
+def _public(route: list[dict[str, object]]) -> Document:
+    """What the gateway leads to."""
+    return obj("VirtualService", "public", hosts=["*"], gateways=["door"], http=[{"route": route}])
+
+
+def _loads(shop: Shop) -> list[Process]:
+    """Requests of a VM to VMs, and of a stranger through the gateway: on one connection, and on many."""
+    through_gateway = f"http://{shop.gateway.address}/reviews/0"
+    return [
+        _load(host, f"{name}-{where}", url, *options)
+        for host, where, url in ((shop.caller, "mesh", URL), (shop.outside, "gateway", through_gateway))
+        for name, *options in (("kept",), ("fresh", "--fresh", "--pause-ms", "2"))
+    ]
+
+
+def _load(host: Host, name: str, url: str, *options: str) -> Process:
+    command = host.python("isthmus.demo.load", url, "--pause-ms", "1", *options)
+    process = host.spawn(command, log=f"{name}.log")
     process.wait_for_line("loading", timeout_s=15)
     return process
 
