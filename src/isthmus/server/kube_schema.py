@@ -311,13 +311,16 @@ class _Operations:
         if action in {"delete", "deletecollection"}:
             ref = {"$ref": f"{_REF}{_META}Status"}
         answer = {"description": "OK", "content": {_JSON: {"schema": ref}}}
+        refused = {"$ref": "#/components/responses/Refused"}
         operation: Schema = {
             "operationId": f"{action}_{self._kind.group}_{self._version}_{self._kind.kind}{part}".replace(
                 ".", "_"
             ),
             "tags": [f"{self._kind.group or 'core'}_{self._version}"],
             "parameters": [*query],
-            "responses": {one: answer for one in codes} | {"4XX": {"$ref": "#/components/responses/Refused"}},
+            # kubectl cannot read 4XX: a code is a number to it
+            "responses": {one: answer for one in codes}
+            | {"default": {"$ref": "#/components/responses/Refused"}},
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": _gvk(self._kind, self._version),
         }
