@@ -319,8 +319,7 @@ class _Operations:
             "tags": [f"{self._kind.group or 'core'}_{self._version}"],
             "parameters": [*query],
             # kubectl cannot read 4XX: a code is a number to it
-            "responses": {one: answer for one in codes}
-            | {"default": {"$ref": "#/components/responses/Refused"}},
+            "responses": {**dict.fromkeys(codes, answer), "default": refused},
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": _gvk(self._kind, self._version),
         }
