@@ -50,3 +50,17 @@ def test_neither_order_nor_strangers_matter(case: Path) -> None:
         random.Random(seed).shuffle(shuffled)
         assert versions(case, shuffled) == wanted
     assert versions(case, [*documents, UNRELATED]) == wanted
+
+
+@pytest.mark.parametrize(("protocol", "wanted"), [("GRPC-Web", True), ("GRPC", False)])
+def test_browsers_that_speak_grpc(protocol: str, wanted: bool) -> None:
+    world = World().apply(
+        "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"
+        "metadata: {name: g-1, namespace: edge, annotations: {isthmus.dev/proxy: gateway}}\n"
+        "spec: {address: 10.0.0.1, labels: {istio: ingressgateway}}\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw, namespace: edge}\n"
+        "spec: {selector: {istio: ingressgateway}, servers: "
+        f"[{{port: {{number: 80, name: web, protocol: {protocol}}}, hosts: ['*']}}]}}\n"
+    )
+    body = world.manifest(LISTENER, "edge", "g-1")["0.0.0.0_80"].body
+    assert (b"envoy.filters.http.grpc_web" in body) is wanted

@@ -9,6 +9,7 @@ from envoy.config.route.v3 import route_components_pb2 as route_components_v3
 from envoy.config.route.v3 import route_pb2 as route_v3
 from envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_v3
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault_v3
+from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2 as grpc_web_v3
 from envoy.extensions.filters.http.router.v3 import router_pb2 as router_v3
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_v3,
@@ -23,6 +24,7 @@ from isthmus.mesh import world
 
 FAULT_FILTER = "envoy.filters.http.fault"
 CORS_FILTER = "envoy.filters.http.cors"
+GRPC_WEB_FILTER = "envoy.filters.http.grpc_web"
 
 Filter: TypeAlias = listener_components_v3.Filter
 Hcm: TypeAlias = hcm_v3.HttpConnectionManager
@@ -231,6 +233,11 @@ def _fault() -> hcm_v3.HttpFilter:
 
 def _cors() -> hcm_v3.HttpFilter:
     return hcm_v3.HttpFilter(name=CORS_FILTER, typed_config=packed(cors_v3.Cors()))
+
+
+def grpc_web() -> hcm_v3.HttpFilter:
+    """Takes gRPC-Web, as browsers speak it, and passes it on as gRPC."""
+    return hcm_v3.HttpFilter(name=GRPC_WEB_FILTER, typed_config=packed(grpc_web_v3.GrpcWeb()))
 
 
 def _router() -> hcm_v3.HttpFilter:

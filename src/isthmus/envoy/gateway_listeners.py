@@ -22,7 +22,7 @@ from isthmus.mesh import world
 from isthmus.mesh.authorization import Policy
 from isthmus.mesh.gateways import Edge
 from isthmus.mesh.gateways_listeners import Chain, Listener, dnat, listeners
-from isthmus.mesh.model import Front, Scope
+from isthmus.mesh.model import Front, Protocol, Scope
 
 FilterChain = listener_components_v3.FilterChain
 
@@ -73,7 +73,9 @@ def _chain(
     used: tuple[Key, ...] = ()
     if chain.routes:
         prefix = chain.server.name if chain.opened and chain.server.name else f"outbound_{said.name}"
-        end = [requests(style, q(world.settings).front or Front(), prefix, chain.routes)]
+        front = q(world.settings).front or Front()
+        web = chain.server.protocol is Protocol.GRPC_WEB
+        end = [requests(style, front, prefix, chain.routes, grpc_web=web)]
     else:
         how, used = carriage(q, scope, chain.destinations[0])
         end = [*access.on_connections(allowed), _bytes(style, chain, how)]
@@ -98,9 +100,10 @@ def _bytes(style: Manner, chain: Chain, how: filters.Carriage) -> Filter:
     return filters.tcp(style, prefix, shares, how)
 
 
-def requests(style: Manner, front: Front, stat_prefix: str, routes: str) -> Filter:
+def requests(style: Manner, front: Front, stat_prefix: str, routes: str, *, grpc_web: bool = False) -> Filter:
     """Requests from outside, by the route configuration of that name, as far as policies let them through."""
-    found = filters.outbound_http(style, stat_prefix, routes, first=access.slots())
+    first = [*access.slots(), *([filters.grpc_web()] if grpc_web else [])]
+    found = filters.outbound_http(style, stat_prefix, routes, first=first)
     manager = Hcm.FromString(found.typed_config.value)
     manager.use_remote_address.value = True
     manager.xff_num_trusted_hops = front.trusted_proxies

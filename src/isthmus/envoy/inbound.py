@@ -167,7 +167,9 @@ def _requests(q: Reader, workload: Key, port: _Port, kind: Kind) -> list[listene
         service_port=port.service_port,
         retried=port.protocol not in {Protocol.GRPC, Protocol.GRPC_WEB},
     )
-    return [filters.inbound_http(q(filters.manner), to, mtls=kind.mtls, first=access.slots())]
+    web = [filters.grpc_web()] if port.protocol is Protocol.GRPC_WEB else []
+    first = [*access.slots(), *web]
+    return [filters.inbound_http(q(filters.manner), to, mtls=kind.mtls, first=first)]
 
 
 def _connections(q: Reader, workload: Key, port: _Port, kind: Kind) -> list[listener_components_v3.Filter]:
@@ -190,7 +192,8 @@ def _socket(q: Reader, workload: Key, port: _Port, kind: Kind) -> base_v3.Transp
     peers = None if kind.http else callers(q(_access, workload), port.number)
     if peers is None:
         peers = tuple(tls.beginning(f"spiffe://{domain}/") for domain in q(world.settings).trust_domains)
-    return tls.server(peers, tls_server.HTTP_ALPN if kind.http else ())
+    alpn = tls_server.HTTP_ALPN if kind.http else ()
+    return tls.server(peers, alpn, oldest=q(world.settings).min_tls)
 
 
 def _is_registered(q: Reader, workload: Key) -> bool:

@@ -30,8 +30,7 @@ def inbound_cluster(q: Reader, workload: Key, one: Served) -> Resource:
     said = q(pool_at, workload, one.number)
     policy = Policy(connection_pool=_local(said or policy.connection_pool), retry_budget=policy.retry_budget)
     message = cluster_v3.Cluster(name=naming.inbound(one.number))
-    limit(message, policy, q(world.settings))
-    message.ClearField("upstream_connection_options")
+    limit(message, policy, q(world.settings), own_keepalive=False)
     attach(message, http_options(one.protocol, policy))
     if one.endpoint:
         _lead_to(message, one.endpoint)

@@ -169,6 +169,8 @@ def _chain_filters(
     if chain.routes:
         hosts = [*chain.resolved, *([dynamic.ANYWHERE] if others.by_host else [])]
         waiting = [dynamic.http_filter(host) for host in hosts]
+        if chain.grpc_web:
+            waiting.insert(0, filters.grpc_web())
         return [filters.outbound_http(style, f"outbound_{said.name}", chain.routes, waiting)]
     shares = [(naming.outbound(d.host, d.port, d.subset), w) for d, w in weights(chain.destinations)]
     several = len(shares) > 1 and chain.rule

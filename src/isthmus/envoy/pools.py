@@ -31,20 +31,22 @@ _BUDGET_INTERVAL = 3 << 3 | 2
 _DEFAULT_KEEPALIVE = TcpKeepalive(time="300s", interval="30s")
 
 
-def limit(message: cluster_v3.Cluster, policy: Policy, settings: MeshSettings) -> None:
-    """Sets the limits of connections and requests, and how connections are kept alive."""
+def limit(
+    message: cluster_v3.Cluster, policy: Policy, settings: MeshSettings, *, own_keepalive: bool = True
+) -> None:
+    """Sets the limits of connections and requests, and how connections are kept alive.
+
+    `own_keepalive`: whether connections are kept alive where nobody says how.
+    """
     pool = policy.connection_pool
     tcp = pool.tcp if pool else None
     connect = _seconds(tcp.connect_timeout if tcp else None)
     message.connect_timeout.CopyFrom(duration(connect or settings.connect_timeout_s))
     message.circuit_breakers.thresholds.append(_thresholds(pool, policy.retry_budget))
-    keepalives = (settings.keepalive or _DEFAULT_KEEPALIVE, tcp.tcp_keepalive if tcp else None)
-    message.upstream_connection_options.tcp_keepalive.CopyFrom(_keepalive(filter(None, keepalives)))
-
-
-def unlimited() -> circuit_breaker_v3.CircuitBreakers:
-    """Limits so wide that they never bind."""
-    return circuit_breaker_v3.CircuitBreakers(thresholds=[_thresholds(None, None)])
+    wide = settings.keepalive or (_DEFAULT_KEEPALIVE if own_keepalive else None)
+    said = [keepalive for keepalive in (wide, tcp.tcp_keepalive if tcp else None) if keepalive]
+    if said:
+        message.upstream_connection_options.tcp_keepalive.CopyFrom(_keepalive(said))
 
 
 def _thresholds(

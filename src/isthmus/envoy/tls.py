@@ -77,11 +77,16 @@ def named(name: str) -> list[tls_common_v3.SubjectAltNameMatcher]:
     return [tls_common_v3.SubjectAltNameMatcher(san_type=kind, matcher=matcher) for kind in _SAN_TYPES]
 
 
-def server(peers: Iterable[string_v3.StringMatcher], alpn: Iterable[str] = ()) -> base_v3.TransportSocket:
-    """Mutual TLS as a server: callers must prove one of the identities."""
+def server(
+    peers: Iterable[string_v3.StringMatcher], alpn: Iterable[str] = (), *, oldest: str = "TLS_AUTO"
+) -> base_v3.TransportSocket:
+    """Mutual TLS as a server: callers must prove one of the identities, in no older version of TLS."""
     context = tls_v3.DownstreamTlsContext(
         common_tls_context=_common(peers, alpn), require_client_certificate={"value": True}
     )
+    if oldest == "TLSV1_3":
+        params = context.common_tls_context.tls_params
+        params.tls_minimum_protocol_version = tls_common_v3.TlsParameters.TLSv1_3
     return base_v3.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
 

@@ -244,7 +244,9 @@ def has_selector(q: Reader, rules: tuple[Key, ...]) -> bool:
 
 def failover_labels(q: Reader) -> frozenset[str]:
     """The names of callers' labels that some failoverPriority compares with those of endpoints."""
-    return frozenset(name for key in q(world.all_keys, KIND) for name in q(_failover_labels, key))
+    mesh = q(world.settings).locality
+    wide = {name.partition("=")[0] for name in (mesh.failover_priority if mesh else ())}
+    return frozenset(wide.union(*(q(_failover_labels, key) for key in q(world.all_keys, KIND))))
 
 
 def _failover_labels(q: Reader, key: Key) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class Chain:
     """The VirtualService that says so."""
     resolved: tuple[str, ...] = ()
     """Wildcard hosts whose names are resolved when they are called."""
+    grpc_web: bool = False
+    """Whether some service takes gRPC as browsers speak it."""
 
     @property
     def takes_all(self) -> bool:
@@ -99,14 +101,19 @@ class _Entry:
     sources: set[Key]
     locked: bool = False
 
-    def share(self, service: Service) -> None:
+    def share(self, other: Chain, source: Key) -> None:
         """Takes the requests for one more service."""
-        self.sources.add(service.source)
-        if _is_dynamic(service):
-            self.chains = [
-                replace(chain, resolved=(*chain.resolved, service.host)) if chain.routes else chain
-                for chain in self.chains
-            ]
+        self.sources.add(source)
+        self.chains = [
+            replace(
+                chain,
+                resolved=(*chain.resolved, *other.resolved),
+                grpc_web=chain.grpc_web or other.grpc_web,
+            )
+            if chain.routes
+            else chain
+            for chain in self.chains
+        ]
 
 
 @dataclass(slots=True)
@@ -245,7 +252,8 @@ def _place(
     on_wildcard = ask.binds[0] == WILDCARDS[scope.families[0]]
     if protocol.is_http:
         if held is not None and not held.protocol.is_tcp:
-            held.share(ask.service)  # its requests follow the same routes
+            # its requests follow the same routes
+            held.share(_http_chain(ask, sniffed=False, own=False), ask.service.source)
             return
         sniffed = on_wildcard and protocol is not Protocol.HTTP_PROXY
         ask.chains = [_http_chain(ask, sniffed=sniffed, own=False)]
@@ -329,6 +337,7 @@ def _http_chain(ask: _Ask, *, sniffed: bool, own: bool) -> Chain:
         sniffed=sniffed,
         service=ask.service.host,
         resolved=(ask.service.host,) if _is_dynamic(ask.service) else (),
+        grpc_web=ask.port.protocol is Protocol.GRPC_WEB,
     )
 
 
