@@ -1,7 +1,7 @@
 """`GET /apis/isthmus.dev/v1alpha1/backup`: the whole store as one file, made while work goes on.
 
-The file is a store of its own: `isthmus restore` puts it into a state directory. Keys and certificates are
-not in it; they are files of the state directory.
+The file is a store of its own, as `archives` packs it. Keys and certificates never leave through here: they
+are files of the state directory.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ from isthmus.server.authentication import bearer_token, by_token, token_hash
 from isthmus.server.roles import Grant, User
 
 FILE = "users.json"
-_CA_KEY, _CA = "people-ca-key.pem", "people-ca.pem"
+CA_KEY, CA = "people-ca-key.pem", "people-ca.pem"
 _CERTIFICATE_LIFE = timedelta(days=365)
 _CA_LIFE = timedelta(days=3650)
 
@@ -113,10 +113,10 @@ class Users:
 
     def authority(self) -> str:
         """The certificate (PEM) of the authority that signs for users; made when there is none."""
-        path = self._directory / _CA
+        path = self._directory / CA
         if not path.exists():
             key = keys.new_key()
-            write_durably(self._directory / _CA_KEY, keys.key_pem(key), 0o600)
+            write_durably(self._directory / CA_KEY, keys.key_pem(key), 0o600)
             name = _name("isthmus people")
             now = datetime.now(UTC)
             certificate = (
@@ -146,7 +146,7 @@ class Users:
             .not_valid_after(min(now + _CERTIFICATE_LIFE, authority.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .sign(keys.load_key(self._directory / _CA_KEY), hashes.SHA256())
+            .sign(keys.load_key(self._directory / CA_KEY), hashes.SHA256())
         )
 
     def _add(self, account: Account) -> None:
