@@ -13,6 +13,7 @@ from isthmus.identity.ca import Authority
 from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
 from isthmus.server.access import admin_access
+from isthmus.server.app import prepare_process
 from isthmus.server.kube_api import kube_api
 from isthmus.server.paths import Paths
 from isthmus.store.sqlite import SqliteStore
@@ -32,7 +33,7 @@ async def serve(directory: Path) -> None:
             mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
         )
         config = uvicorn.Config(
-            Paths(routes), lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75
+            Paths(routes), lifespan="off", log_config=None, access_log=False, proxy_headers=False
         )
         config.load()
         config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
@@ -46,5 +47,5 @@ def _now() -> datetime:
 
 
 if __name__ == "__main__":
-    sys.setswitchinterval(0.001)
+    prepare_process()
     uvloop.run(serve(Path(sys.argv[1])))

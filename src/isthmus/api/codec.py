@@ -17,6 +17,7 @@ from isthmus.api.mistakes import REQUIRED, first, null, said, seen, wrong_type
 
 M = TypeVar("M", bound=Model)
 
+_JSON = json.JSONEncoder(allow_nan=False)
 _FRAME = ("apiVersion", "kind", "metadata", "status")
 """What every document has, whatever else stands beside it."""
 
@@ -193,7 +194,7 @@ def _unknown_fields(document: Mapping[str, Any], kind: Kind) -> list[Problem]:
 def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Problem]]:
     value = {} if value is None else value
     try:
-        text = json.dumps(without_nulls(value, model), allow_nan=False)
+        text = _JSON.encode(without_nulls(value, model))
     except (TypeError, ValueError, RecursionError) as error:
         return None, [Problem(prefix, f"cannot be written as JSON: {error}")]
     try:

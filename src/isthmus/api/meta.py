@@ -136,6 +136,8 @@ class Object:
     meta: ObjectMeta
     spec: Model
     status: Mapping[str, Any] = field(default_factory=dict)
+    tail: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """Its text, once it was made (`api.text`): written to disk, answered and watched are the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)

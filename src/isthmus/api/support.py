@@ -1,7 +1,10 @@
 """The marks on models and kinds -> warnings about what an object sets that does nothing yet."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+from pydantic.fields import FieldInfo
 
 from isthmus.api.fields import path
 from isthmus.api.kinds import KINDS
@@ -33,7 +36,7 @@ def _warning(field: str, text: str) -> Problem:
 
 
 def _set(model: Model, prefix: str) -> Iterator[tuple[str, Later]]:
-    for name, info in type(model).model_fields.items():
+    for name, info in _marked_fields(type(model)):
         if name not in model.model_fields_set:
             continue
         value = getattr(model, name)
@@ -45,6 +48,33 @@ def _set(model: Model, prefix: str) -> Iterator[tuple[str, Later]]:
             yield field, later
     if isinstance(model, Telling):
         yield from ((path(prefix, [name]), UNKNOWN_SETTING) for name in model.model_extra or ())
+
+
+@cache
+def _marked_fields(model: type[Model]) -> tuple[tuple[str, FieldInfo], ...]:
+    """The fields that are marked, or in which something is: most need not be looked into at all."""
+    return tuple(
+        (name, info)
+        for name, info in model.model_fields.items()
+        if mark(info.metadata, Later) or any(map(_tells, _models_in(info.annotation, {model})))
+    )
+
+
+def _tells(model: type[Model]) -> bool:
+    return issubclass(model, Telling) or any(mark(i.metadata, Later) for i in model.model_fields.values())
+
+
+def _models_in(annotation: Any, seen: set[type[Model]]) -> Iterator[type[Model]]:
+    """The models that a value of this type may hold, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        if annotation not in seen:
+            seen.add(annotation)
+            yield annotation
+            for info in annotation.model_fields.values():
+                yield from _models_in(info.annotation, seen)
+        return
+    for argument in get_args(annotation):
+        yield from _models_in(argument, seen)
 
 
 def _inside(value: Any, field: str) -> Iterator[tuple[str, Later]]:

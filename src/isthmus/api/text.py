@@ -22,7 +22,13 @@ def head(api_version: str) -> bytes:
 
 
 def tail(obj: Object) -> bytes:
-    """All of a document's text but its beginning."""
+    """All of a document's text but its beginning; made once for an object."""
+    if not obj.tail:
+        object.__setattr__(obj, "tail", _tail(obj))
+    return obj.tail
+
+
+def _tail(obj: Object) -> bytes:
     kind = KINDS[obj.key.kind]
     parts = [f',"kind":"{kind.kind}","metadata":'.encode(), dumped(encode_metadata(obj.meta))]
     spec = obj.spec.model_dump_json(by_alias=True, exclude_unset=True).encode()

@@ -92,14 +92,19 @@ def run(options: Options) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    prepare_process()
+    options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _owned(options.state_dir):
+        uvloop.run(_serve(options, started=time.monotonic()))
+
+
+def prepare_process() -> None:
+    """What a process needs that answers many at once."""
     as_many_files_as_allowed()
     # the store's writer thread asks for the interpreter after each statement: it must not wait 5 ms each time
     sys.setswitchinterval(0.001)
     # what a request leaves behind goes by reference count: cycles are few, and to look for them costs much
     gc.set_threshold(50_000, 20, 20)
-    options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _owned(options.state_dir):
-        uvloop.run(_serve(options, started=time.monotonic()))
 
 
 async def _serve(options: Options, *, started: float) -> None:

@@ -109,7 +109,7 @@ async def yaml_body(request: Request) -> Any:
 def json_value(body: bytes) -> Any:
     """The value that JSON spells; 400 when it spells none, or one that nobody would send."""
     try:
-        value = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -205,6 +205,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is too large")
     return number
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _too_large(limit: int) -> Failure:

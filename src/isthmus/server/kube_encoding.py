@@ -8,29 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from isthmus.api.meta import Key, Object
-from isthmus.api.text import head, tail
 
-_OBJECTS = 50_000
 _EVENTS = 4_096
 
 
 class Encodings:
-    """The texts of objects and events that were asked for last."""
+    """The lines of watches that were asked for last."""
 
     def __init__(self) -> None:
-        self._tails: dict[Key, tuple[int, bytes]] = {}
         self._events: dict[tuple[Key, int, str, str, str], bytes] = {}
-
-    def document(self, obj: Object, api_version: str) -> bytes:
-        """The document of an object that is (or was) in the store."""
-        known = self._tails.get(obj.key)
-        if known is not None and known[0] == obj.meta.resource_version:
-            return head(api_version) + known[1]
-        made = tail(obj)
-        if known is None or known[0] < obj.meta.resource_version:
-            _make_room(self._tails, _OBJECTS)
-            self._tails[obj.key] = (obj.meta.resource_version, made)
-        return head(api_version) + made
 
     def event(
         self, change: str, obj: Object, api_version: str, form: str, shown: Callable[[], bytes]

@@ -51,7 +51,7 @@ class Reads:
         if obj is None:
             raise not_found(wanted.key)
         self._not_older(version(request.query_params.get("resourceVersion")))
-        return answer(shown(obj, wanted, request, self.encodings.document))
+        return answer(shown(obj, wanted, request, text))
 
     async def many(self, request: Request, wanted: Target) -> Response:
         """The objects of a kind that a request selects, or a watch of them."""
@@ -85,7 +85,7 @@ class Reads:
             items = [dumped(kube_tables.metadata_document(obj)) for obj in page]
         else:
             kind, api_version = f"{wanted.kind.kind}List", wanted.api_version
-            items = [self.encodings.document(obj, api_version) for obj in page]
+            items = [text(obj, api_version) for obj in page]
         head = dumped({"kind": kind, "apiVersion": api_version, "metadata": metadata})
         return head[:-1] + b',"items":[' + b",".join(items) + b"]}"
 

@@ -165,7 +165,7 @@ class _Lines:
                 return self._table(obj, head=head)
             if watched.form == "metadata":
                 return dumped(metadata_document(obj))
-            return self._encodings.document(obj, api_version) if shared else text(obj, api_version)
+            return text(obj, api_version)
 
         if head or not shared:
             return line(change, shown())

@@ -49,72 +49,100 @@ def with_vips(objects: Sequence[Object], existing: Iterable[Object]) -> list[Obj
     """
     book = _Book()
     for obj in existing:
-        book.put(obj.key, obj)
-    return book.fill(objects)
+        book.stand(obj)
+    return book.fill(objects, [object() for _ in objects])
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What one object has, and wants."""
+
+    key: Key
+    addresses: tuple[str, ...]
+    pairs: Mapping[str, tuple[str, str]]
+    """The (IPv4, IPv6) of each `namespace/host` of a ServiceEntry."""
+    hosts: tuple[str, ...]
+    """Each `namespace/host` that wants an address of its own."""
 
 
 @dataclass(slots=True)
 class _Book:
-    """Who has which addresses. `holder` is whoever has them: an object that stands, or one under way."""
+    """Who has which addresses. A holder is an object that stands, by its key, or one that is under way."""
 
+    held: dict[Hashable, _Claim] = field(default_factory=dict)
+    objects: dict[Key, Object] = field(default_factory=dict)
     taken: Counter[str] = field(default_factory=Counter)
     pairs: dict[str, dict[Hashable, tuple[str, str]]] = field(default_factory=dict)
-    """The (IPv4, IPv6) of each `namespace/host` of a ServiceEntry, by holder."""
     claims: dict[str, Counter[Key]] = field(default_factory=dict)
-    """Which ServiceEntries declare each `namespace/host`."""
-    held: dict[Hashable, Object] = field(default_factory=dict)
-    """The holders; what stands is held under its key."""
 
-    def put(self, holder: Hashable, obj: Object) -> None:
-        """What the holder has is this object's addresses, and nothing else any more."""
-        self.drop(holder)
-        if obj.key.kind not in KINDS:
+    def stand(self, obj: Object) -> None:
+        """The object is in the store."""
+        if obj.key.kind in KINDS:
+            self.objects[obj.key] = obj
+            self.put(obj.key, _claim(obj))
+
+    def gone(self, key: Key) -> None:
+        """The object is in the store no more."""
+        if self.objects.pop(key, None) is not None:
+            self.drop(key)
+
+    def put(self, holder: Hashable, claim: _Claim) -> None:
+        """The holder has these addresses, and no others."""
+        if self.held.get(holder) == claim:
             return
-        self.held[holder] = obj
-        self.taken.update(_addresses(obj))
-        for host, both in _allocated(obj).items():
-            self.pairs.setdefault(f"{obj.key.namespace}/{host}", {})[holder] = both
-        for host in _claimed(obj):
-            self.claims.setdefault(host, Counter())[obj.key] += 1
+        self.drop(holder)
+        self.held[holder] = claim
+        self.taken.update(claim.addresses)
+        for host, both in claim.pairs.items():
+            self.pairs.setdefault(host, {})[holder] = both
+        for host in claim.hosts:
+            self.claims.setdefault(host, Counter())[claim.key] += 1
 
     def drop(self, holder: Hashable) -> None:
         """The holder has no addresses any more."""
-        obj = self.held.pop(holder, None)
-        if obj is None:
+        claim = self.held.pop(holder, None)
+        if claim is None:
             return
-        _subtract(self.taken, _addresses(obj))
-        for host in _allocated(obj):
-            self._forget(self.pairs, f"{obj.key.namespace}/{host}", holder)
-        for host in _claimed(obj):
-            _subtract(self.claims[host], (obj.key,))
+        _subtract(self.taken, claim.addresses)
+        for host in claim.pairs:
+            del self.pairs[host][holder]
+            if not self.pairs[host]:
+                del self.pairs[host]
+        for host in claim.hosts:
+            _subtract(self.claims[host], (claim.key,))
             if not self.claims[host]:
                 del self.claims[host]
 
-    def pair(self, key: str) -> tuple[str, str]:
+    def pair(self, host: str) -> tuple[str, str]:
         """The addresses of a host: those that somebody has for it, or new ones."""
-        known = self.pairs.get(key)
+        known = self.pairs.get(host)
         if known:
             return next(iter(known.values()))
-        return pair(key, self.taken.keys(), claims=len(self.claims.get(key, ())))
+        return pair(host, self.taken.keys(), claims=max(1, len(self.claims.get(host, ()))))
 
-    def fill(self, objects: Sequence[Object]) -> list[Object]:
-        """The objects with their missing addresses; what they say themselves counts, too."""
-        holders = [object() for _ in objects]
+    def fill(self, objects: Sequence[Object], holders: Sequence[Hashable]) -> list[Object]:
+        """The objects with their missing addresses; what is new in each is its holder's."""
         for holder, obj in zip(holders, objects, strict=True):
-            self.put(holder, obj)
+            if len(objects) > 1 or obj.key not in self.objects:
+                self.put(holder, _claim(obj))  # what they say themselves counts, too
         filled = []
         for holder, obj in zip(holders, objects, strict=True):
-            filled.append(_filled(obj, self.held.get(obj.key), self))
-            self.put(holder, filled[-1])
-        for holder in holders:
-            self.drop(holder)
+            filled.append(_filled(obj, self.objects.get(obj.key), self))
+            claim = _claim(filled[-1])
+            if claim != self.held.get(obj.key):
+                self.put(holder, claim)
         return filled
 
-    @staticmethod
-    def _forget(pairs: dict[str, dict[Hashable, tuple[str, str]]], host: str, holder: Hashable) -> None:
-        pairs[host].pop(holder, None)
-        if not pairs[host]:
-            del pairs[host]
+
+def _claim(obj: Object) -> _Claim:
+    namespace = obj.key.namespace
+    wants = isinstance(obj.spec, ServiceEntrySpec) and _wants_addresses(obj, obj.spec)
+    return _Claim(
+        obj.key,
+        _addresses(obj),
+        {f"{namespace}/{host}": both for host, both in _allocated(obj).items()},
+        tuple(f"{namespace}/{host}" for host in obj.spec.hosts) if wants else (),  # type: ignore[attr-defined]
+    )
 
 
 def _subtract(counter: Counter[T], items: Iterable[T]) -> None:
@@ -143,14 +171,12 @@ class Addresses:
             return
         for kind in KINDS:
             await self._follow(kind)
-        filled = self._book.fill(objects)
-        under_way = [object() for _ in filled]
-        for holder, obj in zip(under_way, filled, strict=True):
-            self._book.put(holder, obj)
+        holders = [object() for _ in objects]
         try:
-            yield [replace(obj, status=_news(obj, self._book.held.get(obj.key))) for obj in filled]
+            filled = self._book.fill(objects, holders)
+            yield [replace(obj, status=_news(obj, self._book.objects.get(obj.key))) for obj in filled]
         finally:
-            for holder in under_way:
+            for holder in holders:
                 self._book.drop(holder)
 
     async def _follow(self, kind: str) -> None:
@@ -158,17 +184,17 @@ class Addresses:
         try:
             changes = self._store.changes(kind, self._seen[kind])
         except (KeyError, Expired):
-            for key in [key for key in self._book.held if isinstance(key, Key) and key.kind == kind]:
-                self._book.drop(key)
+            for key in [key for key in self._book.objects if key.kind == kind]:
+                self._book.gone(key)
             objects, self._seen[kind] = await self._store.list(kind)
             for obj in objects:
-                self._book.put(obj.key, obj)
+                self._book.stand(obj)
             return
         for event in changes:
             if event.type == "DELETED":
-                self._book.drop(event.object.key)
+                self._book.gone(event.object.key)
             else:
-                self._book.put(event.object.key, event.object)
+                self._book.stand(event.object)
             self._seen[kind] = event.revision
 
 
@@ -223,12 +249,6 @@ def _addresses(obj: Object) -> tuple[str, ...]:
         case ServiceEntrySpec() as spec:
             return (*spec.addresses, *(item["value"] for item in obj.status.get("addresses", ())))
     return ()
-
-
-def _claimed(obj: Object) -> Iterator[str]:
-    """The `namespace/host`s that want an address of their own."""
-    if isinstance(obj.spec, ServiceEntrySpec) and _wants_addresses(obj, obj.spec):
-        yield from (f"{obj.key.namespace}/{host}" for host in obj.spec.hosts)
 
 
 def _allocated(obj: Object) -> Mapping[str, tuple[str, str]]:
