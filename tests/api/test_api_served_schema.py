@@ -69,8 +69,9 @@ def test_answers_are_as_promised(server: KubeServer, session: requests.Session, 
     )
     base = f"https://127.0.0.1:{server.port}"
     broken: dict[str, str] = {}
-    for number, found in enumerate(schema.get_all_operations()):
-        operation = found.ok()
+    every: list[Any] = [*schema.get_all_operations()]
+    for number, found in enumerate(every):
+        operation: Any = found.ok()
         kind = KINDS[operation.definition.raw["x-kubernetes-group-version-kind"]["kind"]]
         if kind.api_versions[0] != api_version:
             continue

@@ -112,7 +112,7 @@ def test_nothing_is_overwritten(state: Path, tmp_path: Path) -> None:
     assert isthmus("restore", file, "--state-dir", there).exit_code == 0
 
 
-def altered(change: Callable[[dict[str, bytes], dict[str, Any]], None], saved: bytes) -> bytes:
+def altered(change: Callable[[dict[str, bytes], dict[str, Any]], object], saved: bytes) -> bytes:
     """A backup with other contents, in the clear."""
     with tarfile.open(fileobj=io.BytesIO(saved.removeprefix(PLAIN))) as tar:
         contents = {m.name: content.read() for m in tar if (content := tar.extractfile(m))}
@@ -141,7 +141,7 @@ WRONG: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no backup": (lambda saved: b"notes" * 1000, "is no backup of Isthmus"),
     "empty": (lambda saved: b"", "is no backup of Isthmus"),
     "cut off": (lambda saved: saved[: len(saved) // 2], ""),
-    "without its end": (lambda saved: altered(lambda c, _: c.pop("users.json") and None, saved), "cut off"),
+    "without its end": (lambda saved: altered(lambda c, _: c.pop("users.json"), saved), "cut off"),
     "one bit": (
         lambda saved: altered(lambda c, _: c.update({"users.json": b"{}"}), saved),
         "damaged: users.json",
@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a file outside": (lambda saved: altered(outside, saved), "belongs into no backup"),
     "another key": (lambda saved: altered(other_key, saved), "is not the key of"),
     "no store": (
-        lambda saved: altered(lambda _, m: m["files"].pop("isthmus.db") and None, saved),
+        lambda saved: altered(lambda _, m: m["files"].pop("isthmus.db"), saved),
         "manifest",
     ),
 }

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -96,7 +97,7 @@ class Proxy:
             request_serializer=discovery_v3.DeltaDiscoveryRequest.SerializeToString,
             response_deserializer=discovery_v3.DeltaDiscoveryResponse.FromString,
         )
-        self._answers = stream(iter(self._asked.get, None), timeout=ANSWER_S)
+        self._answers: Any = stream(iter(self._asked.get, None), timeout=ANSWER_S)
 
     def ask(self, type_url: str, *names: str) -> None:
         """Subscribes, and says what it has."""
@@ -109,7 +110,7 @@ class Proxy:
 
     def answer(self) -> discovery_v3.DeltaDiscoveryResponse:
         """The next answer, acknowledged and remembered."""
-        found = next(self._answers)
+        found: discovery_v3.DeltaDiscoveryResponse = next(self._answers)
         held = self._known.setdefault(found.type_url, {})
         held |= {each.name: each.version for each in found.resources}
         ack = discovery_v3.DeltaDiscoveryRequest(type_url=found.type_url, response_nonce=found.nonce)

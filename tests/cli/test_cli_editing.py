@@ -1,6 +1,8 @@
 """`isthmus diff`, `edit` and `explain`; a directory, several files, standard input."""
 
 import json
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,27 +53,89 @@ def test_diff(isthmus: Run) -> None:
     assert (refused.exit_code, "unknown field" in refused.output) == (1, True)
 
 
-def test_edit(isthmus: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def edit(isthmus: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Edits a WorkloadEntry with scripts, one each time that the editor opens; what it saw is in `seen-N`."""
     isthmus("apply", "-f", "-", stdin=json.dumps(workload_entry("edited")))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def edit(script: str) -> Result:
+    def run(*scripts: str, name: str = "we/edited") -> Result:
+        for number, script in enumerate(scripts):
+            (tmp_path / f"script-{number}").write_text(script)
         editor = tmp_path / "editor"
-        editor.write_text(f"#!/bin/sh\n{script}\n")
+        editor.write_text(
+            f"#!/bin/sh\ncd {tmp_path}; touch count; n=$(wc -l < count); echo >> count; cp $1 seen-$n\n"
+            "set -- $1; [ -e script-$n ] && . ./script-$n\n"
+        )
         editor.chmod(0o755)
-        return isthmus("edit", "we/edited", "-n", "bookinfo", editor=str(editor))
+        for old in [tmp_path / "count", *tmp_path.glob("seen-*")]:
+            old.unlink(missing_ok=True)
+        return isthmus("edit", name, "-n", "bookinfo", editor=str(editor))
 
-    assert edit("true").output == "nothing was changed\n"
-    done = edit('sed -i "s/10.0.0.1/10.0.0.9/" "$1"')
+    return run
+
+
+def kept(tmp_path: Path) -> list[str]:
+    """The texts that are kept for a user who gave up."""
+    return [path.read_text() for path in tmp_path.glob("isthmus-*.yaml")]
+
+
+def test_edit(isthmus: Run, edit: Callable[..., Result], tmp_path: Path) -> None:
+    unchanged = edit("true")
+    assert (unchanged.exit_code, unchanged.output) == (0, "Edit cancelled, no changes made.\n")
+    emptied = edit(": > $1")
+    assert (emptied.exit_code, emptied.output) == (0, "Edit cancelled, saved file was empty.\n")
+    done = edit('sed -i "s/10.0.0.1/10.0.0.9/" $1')
     assert (done.exit_code, done.output) == (0, "WorkloadEntry/bookinfo/edited edited\n")
     shown = json.loads(isthmus("get", "we", "edited", "-n", "bookinfo", "-o", "json").output)
     assert shown["spec"] == {"address": "10.0.0.9"}
-    wrong = edit('sed -i "s/address:/adress:/" "$1"')
-    assert wrong.exit_code == 1
-    assert 'unknown field "spec.adress"' in wrong.output
-    kept = Path(wrong.output.rsplit(" ", 1)[1].strip())
-    assert "adress" in kept.read_text()
-    kept.unlink()
-    assert "nothing was changed" in edit("exit 3").output
+    failed = edit("exit 3")
+    assert (failed.exit_code, "ended with 3: nothing was changed" in failed.output) == (1, True)
+    assert isthmus("edit", "we").exit_code == 2
+    assert kept(tmp_path) == []
+
+
+def test_what_is_refused_comes_back_with_the_reasons(edit: Callable[..., Result], tmp_path: Path) -> None:
+    done = edit(
+        'sed -i "s/address:.*/adress: 10.0.0.2\\n  weight: -1/" $1',
+        'echo "spec: [" >> $1',
+        'sed -i "/^spec: .$/d; /weight/d; s/adress/address/" $1',
+    )
+    assert (done.exit_code, done.output) == (0, "WorkloadEntry/bookinfo/edited edited\n")
+    assert "was refused" not in (tmp_path / "seen-0").read_text()
+    first, second = (tmp_path / "seen-1").read_text(), (tmp_path / "seen-2").read_text()
+    assert 'unknown field "spec.adress"' in first
+    assert [line for line in first.splitlines() if line.startswith("# * ")]
+    assert "  adress: 10.0.0.2\n" in first
+    assert "given twice" in second or "not YAML" in second
+    assert second.count("This was refused") == 1
+    assert kept(tmp_path) == []
+
+
+def test_who_gives_up_keeps_the_text(edit: Callable[..., Result], tmp_path: Path) -> None:
+    wrong = 'sed -i "s/address:/adress:/" $1'
+    for scripts in ([wrong, "true"], [wrong, "exit 1"]):
+        gave_up = edit(*scripts)
+        assert (gave_up.exit_code, "unknown field" in gave_up.output or "ended with 1" in gave_up.output) == (
+            1,
+            True,
+        )
+        path = Path(gave_up.output.rsplit("your text is kept in ", 1)[1].strip())
+        assert "adress" in path.read_text()
+        path.unlink()
+
+
+def test_what_another_one_wrote_meanwhile_stays(
+    isthmus: Run, edit: Callable[..., Result], tmp_path: Path
+) -> None:
+    other = json.dumps(workload_entry("edited", "10.0.0.5"))
+    (tmp_path / "other.json").write_text(other)
+    command = f"{Path(sys.executable).with_name('isthmus')} apply -f other.json > /dev/null"
+    late = edit(f'{command}; sed -i "s/10.0.0.1/10.0.0.9/" $1')
+    assert (late.exit_code, "the object has been modified" in late.output) == (1, True)
+    assert len(kept(tmp_path)) == 1
+    shown = json.loads(isthmus("get", "we", "edited", "-n", "bookinfo", "-o", "json").output)
+    assert shown["spec"] == {"address": "10.0.0.5"}
 
 
 def test_explain(isthmus: Run) -> None:

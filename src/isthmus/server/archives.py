@@ -82,7 +82,8 @@ def pack(out: IO[bytes], store: Path, state: Path | None, *, secrets: bool, pass
     manifest = {"created": created, "isthmus": __version__, "files": listed, "without": without}
     out.write(_SEALED if passphrase else _PLAIN)
     sealing = Sealing(out, passphrase) if passphrase else None
-    with tarfile.open(fileobj=sealing or out, mode="w|") as tar:
+    target: Any = sealing or out
+    with tarfile.open(fileobj=target, mode="w|") as tar:
         _add(tar, _MANIFEST, json.dumps(manifest, indent=1).encode())
         with store.open("rb") as file:
             tar.addfile(_member(STORE, store.stat().st_size), file)
