@@ -12,7 +12,8 @@ from isthmus.agent.thaw import thawed
 
 TYPE = "type.googleapis.com/envoy.config"
 CLUSTER, ENDPOINTS = f"{TYPE}.cluster.v3.Cluster", f"{TYPE}.endpoint.v3.ClusterLoadAssignment"
-LISTENER = f"{TYPE}.listener.v3.Listener"
+LISTENER, EXTENSION = f"{TYPE}.listener.v3.Listener", f"{TYPE}.core.v3.TypedExtensionConfig"
+RBAC = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
 DUMP = {
     "configs": [
         {
@@ -47,6 +48,18 @@ DUMP = {
                 {"name": "bad", "error_state": {"details": "no"}},
             ]
         },
+        {
+            "ecds_filters": [
+                {
+                    "version_info": "e1",
+                    "ecds_filter": {
+                        "@type": EXTENSION,
+                        "name": "access",
+                        "typed_config": {"@type": RBAC, "rules": {"action": "DENY"}},
+                    },
+                }
+            ]
+        },
         {"dynamic_active_secrets": [{"name": "default"}]},
     ]
 }
@@ -63,7 +76,8 @@ def names(response: discovery_v3.DeltaDiscoveryResponse | None) -> list[str] | N
 def test_what_envoy_accepted_comes_out_with_its_versions() -> None:
     response = thawed(io.BytesIO(gzip.compress(json.dumps(DUMP).encode())))
     found = {(each.name, each.version, each.resource.type_url) for each in response.resources}
-    assert found == {("db", "c1", CLUSTER), ("db", "", ENDPOINTS), ("in", "l1", LISTENER)}
+    clusters = {("db", "c1", CLUSTER), ("db", "", ENDPOINTS)}
+    assert found == clusters | {("in", "l1", LISTENER), ("access", "e1", EXTENSION)}
 
 
 def test_a_place_without_a_weight_has_none() -> None:
@@ -71,7 +85,8 @@ def test_a_place_without_a_weight_has_none() -> None:
 
     response = thawed(io.BytesIO(gzip.compress(json.dumps(DUMP).encode())))
     assignment = endpoint_v3.ClusterLoadAssignment()
-    assert response.resources[1].resource.Unpack(assignment)
+    (found,) = (each.resource for each in response.resources if each.resource.type_url == ENDPOINTS)
+    assert found.Unpack(assignment)
     first, second = assignment.endpoints
     assert (first.priority, first.HasField("load_balancing_weight")) == (1, False)
     assert second.load_balancing_weight.value == 3

@@ -51,6 +51,15 @@ kind: PeerAuthentication
 metadata: {name: default, namespace: shop}
 spec: {mtls: {mode: STRICT}}
 """
+DENIED = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  selector: {matchLabels: {app: db}}
+  action: DENY
+  rules: [{to: [{operation: {ports: ["8080"], paths: ["/STEP"]}}]}]
+"""
 RULE = """
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -85,6 +94,7 @@ class World:
         # its callers may hold connections of the machine that was
         web.wait_until(lambda: http(web, DB).get("status") == 200, "an answer")
         assert http(web, DB) == {"status": 200, "rule": None, "said": "db"}
+        assert http(web, DB, f"/{step}")["status"] == 403
         assert tcp(web, DB)["said"] == "db"
         for address in db.record.addresses:
             assert "error" in http(self.outside, address)
@@ -102,7 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def test_a_vm_boots_without_control_plane_and_goes_on_with_it(world: World) -> None:
     _follows(world, "first")
-    await_kept(world.db, '"first"')
+    await_kept(world.db, '"/first"')
     capture = _capture(world.db.host)
     world.plane.kill()
     world.db.power_off()
@@ -142,7 +152,7 @@ def test_a_vm_boots_without_control_plane_and_goes_on_with_it(world: World) -> N
 
 def test_an_envoy_that_dies_without_control_plane_comes_back(world: World) -> None:
     _follows(world, "before")
-    await_kept(world.db, '"before"')
+    await_kept(world.db, '"/before"')
     world.plane.kill()
     agent_says(world.db, "control plane away")
     world.db.host.run(["kill", "-9", str(world.db.envoy_pid())])
@@ -197,9 +207,14 @@ spec: {metadata: {labels: {app: db}}, template: {serviceAccount: db}}
 
 
 def _follows(world: World, step: str) -> None:
-    """A rule that changes now is obeyed by the VM."""
+    """Rules that change now are obeyed by the VM, as a caller and as a server."""
     world.plane.apply(RULE.replace("STEP", step))
     world.db.host.wait_until(lambda: http(world.db.host, WEB).get("rule") == step, f"rule {step}")
+    # the last one: what is kept then holds the other as well
+    world.plane.apply(DENIED.replace("STEP", step))
+    world.db.host.wait_until(
+        lambda: http(world.web.host, DB, f"/{step}").get("status") == 403, f"deny {step}"
+    )
 
 
 def _passed_on(world: World) -> bool:
@@ -211,9 +226,10 @@ def _passed_on(world: World) -> bool:
 
 
 def _taken(vm: VM) -> str:
-    """How many sets of clusters, listeners and routes Envoy has taken."""
+    """How often Envoy has changed, added or removed anything."""
     command = ["curl", "-sS", "--unix-socket", "/run/isthmus/envoy/admin.sock"]
-    return vm.host.run([*command, "http://e/stats?filter=(cds|lds|rds..*).update_success$"]).stdout
+    names = "(cluster|listener)_(added|modified|in_place_updated|removed)$|rds..*.config_reload$"
+    return vm.host.run([*command, "-G", "--data-urlencode", f"filter={names}", "http://e/stats"]).stdout
 
 
 def _asks(vm: VM) -> str:

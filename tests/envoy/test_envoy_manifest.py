@@ -168,6 +168,52 @@ def test_the_host_config() -> None:
     assert [name.host for name in config.names] == sorted(names)
 
 
+PROBED = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: sql, namespace: bookinfo}
+spec: {template: {}, probe: PROBE}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: sql-1, namespace: bookinfo, annotations: {istio.io/autoRegistrationGroup: sql}}
+spec: {address: 10.0.0.77}
+"""
+
+
+def _probe(said: str) -> agent_pb2.Probe:
+    world = World().apply(BOOKINFO, PROBED.replace("PROBE", said))
+    config = agent_pb2.HostConfig.FromString(world.manifest(HOST, "bookinfo", "sql-1")["host"].body)
+    assert config.HasField("probe")
+    return config.probe
+
+
+def test_a_probe_reaches_the_agent_with_nothing_left_to_defaults() -> None:
+    made = _probe("{httpGet: {port: 80}}")
+    times = (made.initial_delay_s, made.timeout_s, made.period_s, made.success_threshold)
+    assert (*times, made.failure_threshold) == (0, 1, 10, 1, 3)
+    assert (made.http_get.path, made.http_get.tls, made.http_get.host) == ("/", False, "")
+    full = _probe(
+        "{initialDelaySeconds: 1, timeoutSeconds: 2, periodSeconds: 3, successThreshold: 4,"
+        " failureThreshold: 5, httpGet:"
+        " {host: h, port: 81, path: /x, scheme: HTTPS, httpHeaders: [{name: a, value: b}]}}"
+    )
+    times = (full.initial_delay_s, full.timeout_s, full.period_s, full.success_threshold)
+    assert (*times, full.failure_threshold) == (1, 2, 3, 4, 5)
+    get = full.http_get
+    assert (get.host, get.port, get.path, get.tls) == ("h", 81, "/x", True)
+    assert [(header.name, header.value) for header in get.headers] == [("a", "b")]
+    assert _probe("{tcpSocket: {host: h, port: 82}}").tcp_socket.port == 82
+    assert list(_probe("{exec: {command: [a, b]}}").exec.command) == ["a", "b"]
+    assert _probe("{grpc: {port: 83, service: s}}").grpc.service == "s"
+
+
+def test_without_a_probe_the_agent_is_told_of_none() -> None:
+    world = World().apply(BOOKINFO)
+    config = agent_pb2.HostConfig.FromString(world.manifest(HOST, "bookinfo", "mysqldb-2")["host"].body)
+    assert not config.HasField("probe")
+
+
 def test_one_name_in_two_spellings_is_not_given_twice() -> None:
     short = """
 apiVersion: networking.istio.io/v1

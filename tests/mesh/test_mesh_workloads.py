@@ -141,6 +141,48 @@ def test_health_is_told_by_the_condition_alone() -> None:
     assert world.engine(workloads.healthy, DB)
 
 
+GROUP = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: db, namespace: bookinfo}
+spec: {template: {}, probe: {tcpSocket: {port: 3306}}}
+"""
+MEMBER = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata:
+  name: db-1
+  namespace: bookinfo
+  annotations: {istio.io/autoRegistrationGroup: db, proxy.istio.io/health-checks-enabled: "true"}
+spec: {address: 10.0.0.1}
+"""
+
+
+def test_a_probed_member_has_to_be_found_healthy() -> None:
+    world = World().apply(GROUP, MEMBER)
+    assert world.engine(workloads.probe, DB) is not None
+    assert not world.engine(workloads.healthy, DB)
+    world.set_status(
+        "WorkloadEntry", "bookinfo", "db-1", {"conditions": [{"type": "Healthy", "status": "True"}]}
+    )
+    assert world.engine(workloads.healthy, DB)
+
+
+def test_what_was_found_before_the_probe_was_taken_away_does_not_count() -> None:
+    world = World().apply(GROUP, MEMBER).unhealthy("bookinfo", "db-1")
+    assert not world.engine(workloads.healthy, DB)
+    world.apply(GROUP.replace(", probe: {tcpSocket: {port: 3306}}", ""))
+    assert world.engine(workloads.probe, DB) is None
+    assert world.engine(workloads.healthy, DB)
+
+
+def test_a_probe_that_is_new_takes_nobody_out_before_it_was_tried() -> None:
+    unmarked = MEMBER.replace(', proxy.istio.io/health-checks-enabled: "true"', "")
+    world = World().apply(GROUP, unmarked)
+    assert world.engine(workloads.healthy, DB)
+    assert not world.unhealthy("bookinfo", "db-1").engine(workloads.healthy, DB)
+
+
 def test_labels_that_nobody_asks_for_wake_almost_nothing() -> None:
     world = World().apply(
         *(service(f"s{i}") for i in range(20)), *(workload(f"s{i}-1", f"10.0.1.{i}") for i in range(20))

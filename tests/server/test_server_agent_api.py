@@ -20,7 +20,7 @@ from isthmus.identity.ca import Authority
 from isthmus.identity.spiffe import SpiffeId
 from isthmus.server import agent_api
 from isthmus.server.agent_api import MAX_PORTS, PROBE_ALPN, agent_rpc_handlers
-from isthmus.store.base import Delete, Mutate
+from isthmus.store.base import Delete, Mutate, UpdateStatus
 
 MYSQL = SpiffeId("cluster.local", "vms", "mysql")
 
@@ -65,6 +65,18 @@ class Vm:
         method, request = "/isthmus.agent.v1.Agent/Prove", agent_v1.ProveRequest(ports=ports)
         answer = await self._call(method, request, agent_v1.ProveResponse)
         return [(proof.port, proof.ok, proof.detail) for proof in answer.ports]
+
+    async def report(self, healthy: bool, message: str = "") -> None:
+        method = "/isthmus.agent.v1.Agent/ReportHealth"
+        request = agent_v1.HealthReport(healthy=healthy, message=message)
+        await self._call(method, request, agent_v1.HealthNoted)
+
+    async def health(self) -> dict[str, str]:
+        entry = await self.door.world.store.get(self.entry.key)
+        assert entry is not None
+        found = [each for each in entry.status["conditions"] if each["type"] == "Healthy"]
+        assert len(found) == 1
+        return dict(found[0])
 
     async def leave(self) -> None:
         method, request = "/isthmus.agent.v1.Agent/Leave", agent_v1.LeaveRequest()
@@ -243,6 +255,46 @@ async def test_leaving_takes_only_the_caller_out(door: Door) -> None:
     await vm.leave()
     await vm.leave()
     assert await door.world.entries() == ["vms/mysql-10.0.0.6"]
+
+
+# --- ReportHealth ----------------------------------------------------------------------------------------
+
+
+async def test_health_is_noted_on_the_callers_entry(door: Door) -> None:
+    vm = await joined(door)
+    await vm.report(healthy=False, message="HTTP status 503\x07" + "x" * 2000)
+    told = await vm.health()
+    assert (told["status"], told["reason"]) == ("False", "ProbeFailed")
+    assert told["message"].startswith("HTTP status 503 xx")
+    assert len(told["message"]) == 1000
+    await vm.report(healthy=True)
+    healthy = await vm.health()
+    assert (healthy["status"], healthy["reason"], healthy["message"]) == ("True", "ProbeSucceeded", "")
+    await vm.report(healthy=True)
+    assert (await vm.health())["lastTransitionTime"] == healthy["lastTransitionTime"]
+
+
+async def test_health_takes_the_place_of_no_other_condition(door: Door) -> None:
+    vm = await joined(door)
+    others = [
+        {"type": "Programmed", "status": "True"},
+        {"type": "Healthy", "status": "Unknown"},
+        {"type": "Z"},
+    ]
+    await door.world.store.apply([UpdateStatus(vm.entry.key, {"conditions": others, "more": 1})])
+    await vm.report(healthy=True)
+    entry = await door.world.store.get(vm.entry.key)
+    assert entry is not None
+    assert [each["type"] for each in entry.status["conditions"]] == ["Programmed", "Healthy", "Z"]
+    assert entry.status["more"] == 1
+
+
+async def test_who_has_left_has_no_health(door: Door) -> None:
+    vm = await joined(door)
+    await vm.leave()
+    with pytest.raises(grpc.aio.AioRpcError, match="not registered"):
+        await vm.report(healthy=True)
+    assert await door.world.entries() == []
 
 
 # --- Prove -----------------------------------------------------------------------------------------------

@@ -295,11 +295,13 @@ async def test_a_workloads_status_survives_its_return(here: World) -> None:
     await here.group()
     enrolled = await here.registrar.enrol(here.application(await here.token()))
     key = enrolled.entry.key
-    await here.store.apply([UpdateStatus(key, {"conditions": [{"type": "Healthy", "status": "True"}]})])
+    conditions = [{"type": "Programmed", "status": "True"}, {"type": "Healthy", "status": "True"}]
+    await here.store.apply([UpdateStatus(key, {"conditions": conditions})])
     await here.registrar.enrol(here.application(await here.token(name="second")))
     entry = await here.store.get(Key("WorkloadEntry", "vms", key.name))
     assert entry is not None
-    assert entry.status["conditions"]
+    # but for its health: whoever is there now has yet to be found healthy
+    assert entry.status["conditions"] == conditions[:1]
 
 
 # --- the HTTP door ---------------------------------------------------------------------------------------

@@ -57,6 +57,14 @@ async def prove(
     return agent_v1.ProveResponse.FromString(answer)
 
 
+async def report_health(
+    addresses: Sequence[str], credentials: Credentials, report: agent_v1.HealthReport, timeout_s: float
+) -> None:
+    """Tells whether this VM's workload can take traffic."""
+    method = "/isthmus.agent.v1.Agent/ReportHealth"
+    await _call(addresses, credentials, method, report.SerializeToString(), timeout_s)
+
+
 async def leave(addresses: Sequence[str], credentials: Credentials, timeout_s: float) -> None:
     """Takes this VM out of the mesh's registry."""
     request = agent_v1.LeaveRequest().SerializeToString()

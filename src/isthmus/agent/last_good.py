@@ -7,7 +7,6 @@ It is good for as long as the VM's certificate, and for nothing once the control
 """
 
 import asyncio
-import hashlib
 import http.client
 import logging
 import socket
@@ -29,10 +28,10 @@ LOOK_S = 2.0
 """Between two looks at Envoy."""
 _REST_S = 10.0
 """Between two writes, where Envoy's configuration changes all the time."""
-_AGAIN_S = 600.0
-"""After so long it is kept anew though nothing seems changed: an endpoint may have taken another's place."""
 _THAW_S, _ADMIN_S = 20.0, 20.0
-_CHANGES = r"(cds|lds|rds\..*)\.update_success$|\.membership_(total|healthy)$|warming(_clusters)?$"
+_WATCHED = r"upstream_cx_rx_bytes_total$|warming(_clusters)?$|lds\.update_success$"
+_IDLE_BYTES = 80
+"""What connections that only keep each other alive bring within one look, at most."""
 _CHUNK = 1 << 16
 _LOG = logging.getLogger("isthmus.agent")
 
@@ -48,21 +47,24 @@ class Kept:
 async def keep(desk: Desk, paths: Paths) -> None:
     """Keeps the file up to date for ever, while there is a control plane that knows this VM."""
     loop = asyncio.get_running_loop()
-    kept, kept_at, trouble = "", -_REST_S, ""
+    received, changed, kept_at, trouble = 0, True, -_REST_S, ""
     while True:
         await asyncio.sleep(LOOK_S)
         if desk.reach is Reach.REFUSED:
             paths.last_good.unlink(missing_ok=True)
-            kept = ""
+            changed = True
         if desk.reach is not Reach.HERE:
             continue
         try:
-            state, age_s = await _state(paths), loop.time() - kept_at
-            if state and age_s > (_AGAIN_S if state == kept else _REST_S):
+            state = await _state(paths)
+            changed |= not 0 <= state.received - received <= _IDLE_BYTES
+            received = state.received
+            if changed and state.settled and loop.time() - kept_at > _REST_S:
+                changed = False  # what comes while it is written shows at the next look
                 durable.write(paths.last_good, await asyncio.to_thread(_dumped, paths.admin_socket))
-                kept, kept_at, trouble = state, loop.time(), ""
-        except (OSError, http.client.HTTPException, envoy.EnvoyFailed, TimeoutError) as error:
-            words = str(error) or type(error).__name__
+                kept_at, trouble = loop.time(), ""
+        except (OSError, ValueError, http.client.HTTPException, envoy.EnvoyFailed, TimeoutError) as error:
+            changed, words = True, str(error) or type(error).__name__
             # while Envoy starts there is nothing to be had, and it is told elsewhere
             if words != trouble and paths.admin_socket.exists():
                 _LOG.warning("configuration not kept reason=%s", words)
@@ -112,15 +114,23 @@ async def _thawed(frozen: bytes) -> bytes:
     return body
 
 
-async def _state(paths: Paths) -> str:
-    """A word that changes with what Envoy has accepted; empty while something is on its way."""
-    text = await envoy.admin(paths, "GET", f"/stats?filter={_CHANGES.replace('|', '%7C')}")
-    lines = [line for line in text.splitlines() if ": " in line and not line.startswith(("date", "x-"))]
-    stats = dict(line.rsplit(": ", 1) for line in lines)
-    warming = any(value != "0" for name, value in stats.items() if "warming" in name)
-    if warming or stats.get("listener_manager.lds.update_success", "0") == "0":
-        return ""
-    return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=16).hexdigest()
+@dataclass(frozen=True, slots=True)
+class _State:
+    received: int
+    """Bytes that came from the control plane and the agent: more with every change, whatever its type."""
+    settled: bool
+    """Whether there are listeners, and nothing is warming."""
+
+
+async def _state(paths: Paths) -> _State:
+    text = await envoy.admin(paths, "GET", f"/stats?filter={_WATCHED.replace('|', '%7C')}")
+    stats = dict(line.rsplit(": ", 1) for line in text.splitlines() if line.count(": ") == 1)
+    found = {name: int(value) for name, value in stats.items() if value.isdigit()}
+    return _State(
+        received=sum(value for name, value in found.items() if name.endswith("_bytes_total")),
+        settled=found.get("listener_manager.lds.update_success", 0) > 0
+        and not any(value for name, value in found.items() if "warming" in name),
+    )
 
 
 def _dumped(admin: Path) -> bytes:

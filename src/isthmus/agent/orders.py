@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from isthmus._pb.isthmus.agent.v1 import agent_pb2 as agent_v1
 from isthmus.agent import door
 from isthmus.agent.capture import Capture, all_but
+from isthmus.agent.checks import Probe
 from isthmus.agent.membership import Membership
 from isthmus.agent.paths import Paths
 from isthmus.agent.sds import Secrets
@@ -44,6 +45,8 @@ class Orders:
     names: tuple[tuple[str, tuple[str, ...]], ...]
     ports: tuple[int, ...]
     """The ports on which the VM serves the mesh; of a gateway, on which Envoy itself listens."""
+    probe: Probe | None = None
+    """How the health of the workload is found out; None when it always counts as healthy."""
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
@@ -60,7 +63,8 @@ class Orders:
                 exempt=config.exempt_prefixes,
                 exempt_ports=config.exempt_ports,
             )
-            return cls(capture, names, tuple(sorted(set(config.inbound_ports))))
+            probe = Probe.of(config.probe) if config.HasField("probe") else None
+            return cls(capture, names, tuple(sorted(set(config.inbound_ports))), probe)
         except (DecodeError, ValueError) as error:
             raise OrdersRefused(str(error)) from None
 
@@ -86,6 +90,9 @@ class Desk:
         """Whether it is known how the control plane stands."""
         self.answered = asyncio.Event()
         """Set while the control plane answers, be it that it does not know this VM."""
+        self.probe_changed = asyncio.Event()
+        self.report_due = asyncio.Event()
+        """Set when there is something to tell, or the control plane may have forgotten what it was told."""
         self.refusal = ""
         """The control plane's words when it refused the stream."""
         self._paths = paths
@@ -97,6 +104,8 @@ class Desk:
 
     def stands(self, reach: Reach) -> None:
         """Notes how the control plane stands now."""
+        if reach is Reach.HERE and self.reach is not Reach.HERE:
+            self.report_due.set()
         self.reach = reach
         self.tried.set()
         if reach is Reach.AWAY:
@@ -109,6 +118,8 @@ class Desk:
         orders = Orders.decode(body)
         membership = self.membership.with_host(version, body)
         membership.save(self._paths)
+        if self.orders is None or self.orders.probe != orders.probe:
+            self.probe_changed.set()
         self.membership, self.orders = membership, orders
         self.arrived.set()
         self.changed.set()

@@ -30,6 +30,7 @@ from isthmus.agent.capture import INBOUND_PORT, OUTBOUND_PORT
 from isthmus.agent.changes import Directory, EditedFile, LoopbackAddress, NftTable, ReplacedLink, Unit
 from isthmus.agent.dns import NameTable
 from isthmus.agent.exempt import Doors
+from isthmus.agent.health import Health
 from isthmus.agent.journal import Journal
 from isthmus.agent.membership import Credentials, Membership, MembershipDamaged
 from isthmus.agent.orders import Desk, Orders
@@ -128,6 +129,9 @@ class _Sidecar:
             group.create_task(self._keep_envoy())
             group.create_task(self._carry_out())
             group.create_task(last_good.keep(self._desk, self._paths))
+            health = Health(self._desk, self._secrets, lambda: self._serving)
+            group.create_task(health.look_after())
+            group.create_task(health.report())
             if not self._journal.joined:
                 group.create_task(self._repair())
                 await self._prove()

@@ -22,7 +22,7 @@ _Found = tuple[str, str, _Body]
 
 
 def thawed(frozen: BinaryIO) -> discovery_v3.DeltaDiscoveryResponse:
-    """The clusters, endpoints, listeners and routes that Envoy had accepted; ValueError for another text."""
+    """What Envoy had accepted, of every type but secrets; ValueError for another text."""
     with gzip.open(frozen) as file:
         dump = json.load(file)
     found = [each for part in dump["configs"] for each in _resources(part)]
@@ -44,6 +44,8 @@ def _resources(part: Mapping[str, Any]) -> Iterator[_Found]:
             yield each["name"], state["version_info"], state["listener"]
     for each in part.get("dynamic_route_configs", ()):
         yield each["route_config"]["name"], each["version_info"], each["route_config"]
+    for each in part.get("ecds_filters", ()):
+        yield each["ecds_filter"]["name"], each["version_info"], each["ecds_filter"]
     for each in part.get("dynamic_endpoint_configs", ()):
         # Envoy tells no version of endpoints: who knows better sends them anew
         body = each["endpoint_config"]

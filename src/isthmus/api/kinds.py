@@ -234,7 +234,15 @@ _ALL = (
         "we",
         programmed=True,
         needs_spec=True,
-        columns=(AGE, Column("Address", ".spec.address", description="Address of the workload.")),
+        columns=(
+            AGE,
+            Column("Address", ".spec.address", description="Address of the workload."),
+            Column(
+                "Healthy",
+                ".status.conditions[?(@.type=='Healthy')].status",
+                description="What its health check says; empty without one.",
+            ),
+        ),
     ),
     _istio("WorkloadGroup", "workloadgroups", WorkloadGroupSpec, "wg", needs_spec=True),
     _istio(

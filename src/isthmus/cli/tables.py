@@ -29,7 +29,10 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         ("LOCATION", lambda doc: _spec(doc).get("location", "MESH_EXTERNAL")),
         ("RESOLUTION", lambda doc: _spec(doc).get("resolution", "NONE")),
     ),
-    "WorkloadEntry": (("ADDRESS", lambda doc: _spec(doc).get("address", "")),),
+    "WorkloadEntry": (
+        ("ADDRESS", lambda doc: _spec(doc).get("address", "")),
+        ("HEALTHY", lambda doc: condition(doc, "Healthy").get("status", "")),
+    ),
     "WorkloadGroup": (
         ("SERVICE-ACCOUNT", lambda doc: _spec(doc).get("template", {}).get("serviceAccount", "")),
     ),

@@ -4,6 +4,7 @@ from isthmus._pb.isthmus.agent.v1 import agent_pb2
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.envoy.message import resource
+from isthmus.envoy.probes import probe
 from isthmus.envoy.resource import HOST, Resource
 from isthmus.mesh import capture, names
 from isthmus.mesh.model import Scope
@@ -25,6 +26,7 @@ def host_config(q: Reader, workload: Key, scope: Scope) -> Resource:
         outbound_ports=outward.ports,
         exempt_prefixes=outward.exempt,
         exempt_ports=outward.exempt_ports,
+        probe=probe(q, workload),
         names=[agent_pb2.Name(host=host, addresses=addresses) for host, addresses in table],
     )
     return resource(HOST, HOST_NAME, message, (workload,))

@@ -18,12 +18,13 @@ from isthmus.api.duration import parse_duration
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
+from isthmus.api.networking.workload_group import GROUP_ANNOTATION
 from isthmus.identity import keys
 from isthmus.identity.ca import MAX_TTL, Address, Authority, Issued
 from isthmus.identity.csr import RequestRefused, requested_key
 from isthmus.identity.jointoken import secret_fits
 from isthmus.identity.spiffe import SpiffeId
-from isthmus.identity.workload import DEFAULT_SERVICE_ACCOUNT, GROUP_ANNOTATION, entry_from_group
+from isthmus.identity.workload import DEFAULT_SERVICE_ACCOUNT, entry_from_group
 from isthmus.store.base import Conflict, Mutate, Store
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 TTL_ANNOTATION = "isthmus.dev/certificate-ttl"
 ENROLLED_ANNOTATION = "isthmus.dev/enrolled-at"
 """When the VM that an entry stands for enrolled: certificates from before are another VM's."""
+HEALTHY = "Healthy"
+"""The condition of a WorkloadEntry that says whether it takes traffic."""
 DEFAULT_TTL = timedelta(hours=24)
 MIN_TTL = timedelta(seconds=10)
 MAX_SKEW = timedelta(minutes=5)
@@ -324,7 +327,11 @@ def _registered(entry: Object, address: Address) -> Callable[[Object | None], Ob
             return entry
         if _group(existing) != _group(entry) or _place(existing) != _place(entry):
             _address_taken(address)
-        return replace(existing, meta=replace(entry.meta, uid=existing.meta.uid), spec=entry.spec)
+        again = replace(existing, meta=replace(entry.meta, uid=existing.meta.uid), spec=entry.spec)
+        # whoever was there before may have been healthy: this one has yet to say so
+        conditions = existing.status.get("conditions", ())
+        left = [condition for condition in conditions if condition.get("type") != HEALTHY]
+        return replace(again, status={**again.status, "conditions": left}) if left != [*conditions] else again
 
     return change
 

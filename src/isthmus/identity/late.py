@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from isthmus.api.meta import Key, Object
+from isthmus.api.networking.workload_group import GROUP_ANNOTATION
 from isthmus.identity import keys
 from isthmus.identity.ca import BACKDATE, Authority, Issued
 from isthmus.identity.csr import RequestRefused, accepted, requested_key
@@ -32,7 +33,6 @@ from isthmus.identity.enrol import (
 )
 from isthmus.identity.peer import certificate_identity
 from isthmus.identity.possession import challenge
-from isthmus.identity.workload import GROUP_ANNOTATION
 from isthmus.store.base import Store
 
 GRACE = timedelta(days=7)

@@ -1,10 +1,9 @@
 """A WorkloadGroup and an address -> the WorkloadEntry of a VM, by Istio's rules of auto-registration."""
 
 from isthmus.api.meta import Key, Object, ObjectMeta
-from isthmus.api.networking.workload_group import WorkloadGroupSpec
+from isthmus.api.networking.workload_group import GROUP_ANNOTATION, PROBED_ANNOTATION, WorkloadGroupSpec
 from isthmus.identity.ca import MAX_COMMON_NAME, Address
 
-GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
 DEFAULT_SERVICE_ACCOUNT = "default"
 
 
@@ -15,6 +14,8 @@ def entry_from_group(group: Object, address: Address) -> Object:
     metadata = spec.metadata
     labels = {**spec.template.labels, **(metadata.labels if metadata else {})}
     annotations = {**(metadata.annotations if metadata else {}), GROUP_ANNOTATION: group.key.name}
+    if spec.probe is not None:
+        annotations[PROBED_ANNOTATION] = "true"
     owner = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "WorkloadGroup",

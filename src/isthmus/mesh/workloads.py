@@ -11,6 +11,12 @@ from dataclasses import dataclass
 
 from isthmus.api.meta import Key
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
+from isthmus.api.networking.workload_group import (
+    GROUP_ANNOTATION,
+    PROBED_ANNOTATION,
+    ReadinessProbe,
+    WorkloadGroupSpec,
+)
 from isthmus.engine import Reader
 from isthmus.identity.spiffe import SpiffeId
 from isthmus.mesh import pods, protocols, proxies, services, world
@@ -27,7 +33,6 @@ from isthmus.mesh.model import (
 )
 
 KIND = "WorkloadEntry"
-PROBED_ANNOTATION = "proxy.istio.io/health-checks-enabled"
 _MEMBER_KINDS = (KIND, pods.KIND)
 
 
@@ -77,17 +82,33 @@ def speaks_mtls(labels: Labels, service_account: str) -> bool:
 def healthy(q: Reader, key: Key) -> bool:
     """Whether the workload takes traffic: as its condition `Healthy` says.
 
-    Without the condition it does, unless it is probed: then it must have passed once.
+    Without the condition it does, unless it is probed: then it must have passed once. What was found out
+    before its group's probe was taken away does not count any more.
     """
+    group = q(_group, key)
+    if group is not None and group.probe is None:
+        return True
     conditions = world.status(q, key).get("conditions", ())
     said = next((c.get("status") for c in conditions if c.get("type") == "Healthy"), None)
     return said != "False" if said is not None else not q(is_probed, key)
 
 
 def is_probed(q: Reader, key: Key) -> bool:
-    """Whether the health of a workload is looked after."""
+    """Whether a workload counts as unhealthy until it is known to be healthy."""
     fact = world.fact(q, key)
     return fact is not None and fact.annotations.get(PROBED_ANNOTATION, "").lower() in {"1", "t", "true"}
+
+
+def probe(q: Reader, key: Key) -> ReadinessProbe | None:
+    """How the agent of a WorkloadEntry's VM finds out about its health: as its group says."""
+    group = q(_group, key)
+    return group.probe if group else None
+
+
+def _group(q: Reader, key: Key) -> WorkloadGroupSpec | None:
+    fact = world.fact(q, key)
+    name = fact.annotations.get(GROUP_ANNOTATION) if fact else None
+    return world.spec(q, Key("WorkloadGroup", key.namespace, name), WorkloadGroupSpec) if name else None
 
 
 def workload_labels(q: Reader, key: Key) -> Labels:

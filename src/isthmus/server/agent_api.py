@@ -1,6 +1,7 @@
-"""What an enrolled VM may ask at the mTLS door: a new certificate, a proof from outside, to be let go.
+"""What an enrolled VM may do at the mTLS door: renew, be proven from outside, tell its health, be let go.
 
-    istio.v1.auth.IstioCertificateService/CreateCertificate      isthmus.agent.v1.Agent/Prove, /Leave
+    istio.v1.auth.IstioCertificateService/CreateCertificate
+    isthmus.agent.v1.Agent/Prove, /ReportHealth, /Leave
 
 Who calls is what the client certificate says and nothing else; the caller's WorkloadEntry must still stand
 and have the same service account. No request names a workload, so none can ask for another's.
@@ -22,14 +23,16 @@ from isthmus._pb.isthmus.agent.v1 import agent_pb2 as agent_v1
 from isthmus._pb.istio.v1.auth import ca_pb2 as ca_v1
 from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
+from isthmus.api.networking.workload_group import GROUP_ANNOTATION
+from isthmus.clock import rfc3339
 from isthmus.identity.ca import Authority
 from isthmus.identity.csr import RequestRefused, requested_key
 from isthmus.identity.enrol import certificate_ttl, identity
 from isthmus.identity.peer import Peer, certificate_identity, peer_identity
 from isthmus.identity.serving import ServingIdentity
-from isthmus.identity.workload import GROUP_ANNOTATION
 from isthmus.server.enrolment import RateLimit
-from isthmus.store.base import Conflict, Delete, NotFound, Store, StoreUnavailable
+from isthmus.server.health import reported
+from isthmus.store.base import Conflict, Delete, Mutate, NotFound, Store, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +94,24 @@ class AgentApi:
                 group.create_task(self._proof(spec.address, port, peer, declared.get(port))) for port in ports
             ]
         return agent_v1.ProveResponse(ports=[task.result() for task in tasks])
+
+    async def report_health(self, request: agent_v1.HealthReport, context: Context) -> agent_v1.HealthNoted:
+        """Notes on the caller's WorkloadEntry whether it can take traffic."""
+        _, entry = await self._caller(context)
+
+        def note(now: Object | None) -> Object | None:
+            if now is None or now.meta.uid != entry.meta.uid:
+                return now  # it left, or was made anew: what was found out is not about that one
+            return reported(now, healthy=request.healthy, message=request.message, now=rfc3339())
+
+        try:
+            await self._store.apply([Mutate(entry.key, note)])
+        except StoreUnavailable:
+            _log.exception("health not noted entry=%s", entry.key)
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "nothing can be stored now")
+        told = "healthy" if request.healthy else "unhealthy"
+        _log.info("workload %s entry=%s %.200r", told, entry.key, request.message)
+        return agent_v1.HealthNoted()
 
     async def leave(self, _: agent_v1.LeaveRequest, context: Context) -> agent_v1.LeaveResponse:
         """Deletes the caller's WorkloadEntry; fine when it is gone already."""
@@ -222,6 +243,7 @@ def agent_rpc_handlers(
                 api.create_certificate, ca_v1.IstioCertificateRequest
             ),
             "/isthmus.agent.v1.Agent/Prove": _unary(api.prove, agent_v1.ProveRequest),
+            "/isthmus.agent.v1.Agent/ReportHealth": _unary(api.report_health, agent_v1.HealthReport),
             "/isthmus.agent.v1.Agent/Leave": _unary(api.leave, agent_v1.LeaveRequest),
         }
     )

@@ -8,9 +8,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from isthmus.api.meta import Later, Model
+from isthmus.api.meta import Model
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.api.shapes import FilledString, PortNumber, UInt32
+
+GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
+"""On a WorkloadEntry: the group that it was made from."""
+PROBED_ANNOTATION = "proxy.istio.io/health-checks-enabled"
+"""On a WorkloadEntry, "true": it counts as unhealthy until it is told to be healthy."""
 
 Int32Positive = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
@@ -103,5 +108,5 @@ class WorkloadGroupSpec(Model):
     """Metadata of the WorkloadEntry objects made from this group."""
     template: WorkloadEntrySpec
     """What the WorkloadEntry objects made from this group are like; without an address."""
-    probe: Annotated[ReadinessProbe | None, Later("workloads always count as healthy")] = None
+    probe: ReadinessProbe | None = None
     """How workloads of the group are probed; without it they count as healthy."""

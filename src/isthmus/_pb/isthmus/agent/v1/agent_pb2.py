@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cisthmus/agent/v1/agent.proto\x12\x10isthmus.agent.v1\"\xfc\x01\n\nHostConfig\x12\x15\n\rinbound_ports\x18\x01 \x03(\r\x12\x18\n\x10\x63\x61pture_prefixes\x18\x02 \x03(\t\x12%\n\x05names\x18\x03 \x03(\x0b\x32\x16.isthmus.agent.v1.Name\x12\x1a\n\x12\x65very_inbound_port\x18\x04 \x01(\x08\x12\x1c\n\x14inbound_exempt_ports\x18\x05 \x03(\r\x12\x15\n\rwide_prefixes\x18\x06 \x03(\t\x12\x16\n\x0eoutbound_ports\x18\x07 \x03(\r\x12\x17\n\x0f\x65xempt_prefixes\x18\x08 \x03(\t\x12\x14\n\x0c\x65xempt_ports\x18\t \x03(\r\"\'\n\x04Name\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"\x1d\n\x0cProveRequest\x12\r\n\x05ports\x18\x01 \x03(\r\";\n\rProveResponse\x12*\n\x05ports\x18\x01 \x03(\x0b\x32\x1b.isthmus.agent.v1.PortProof\"H\n\tPortProof\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tplaintext\x18\x04 \x01(\x08\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse2\x9b\x01\n\x05\x41gent\x12H\n\x05Prove\x12\x1e.isthmus.agent.v1.ProveRequest\x1a\x1f.isthmus.agent.v1.ProveResponse\x12H\n\x05Leave\x12\x1e.isthmus.agent.v1.LeaveRequest\x1a\x1f.isthmus.agent.v1.LeaveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cisthmus/agent/v1/agent.proto\x12\x10isthmus.agent.v1\"\xa4\x02\n\nHostConfig\x12\x15\n\rinbound_ports\x18\x01 \x03(\r\x12\x18\n\x10\x63\x61pture_prefixes\x18\x02 \x03(\t\x12%\n\x05names\x18\x03 \x03(\x0b\x32\x16.isthmus.agent.v1.Name\x12\x1a\n\x12\x65very_inbound_port\x18\x04 \x01(\x08\x12\x1c\n\x14inbound_exempt_ports\x18\x05 \x03(\r\x12\x15\n\rwide_prefixes\x18\x06 \x03(\t\x12\x16\n\x0eoutbound_ports\x18\x07 \x03(\r\x12\x17\n\x0f\x65xempt_prefixes\x18\x08 \x03(\t\x12\x14\n\x0c\x65xempt_ports\x18\t \x03(\r\x12&\n\x05probe\x18\n \x01(\x0b\x32\x17.isthmus.agent.v1.Probe\"\xd2\x04\n\x05Probe\x12\x17\n\x0finitial_delay_s\x18\x01 \x01(\r\x12\x11\n\ttimeout_s\x18\x02 \x01(\r\x12\x10\n\x08period_s\x18\x03 \x01(\r\x12\x19\n\x11success_threshold\x18\x04 \x01(\r\x12\x19\n\x11\x66\x61ilure_threshold\x18\x05 \x01(\r\x12\x33\n\x08http_get\x18\x06 \x01(\x0b\x32\x1f.isthmus.agent.v1.Probe.HttpGetH\x00\x12\x37\n\ntcp_socket\x18\x07 \x01(\x0b\x32!.isthmus.agent.v1.Probe.TcpSocketH\x00\x12,\n\x04\x65xec\x18\x08 \x01(\x0b\x32\x1c.isthmus.agent.v1.Probe.ExecH\x00\x12,\n\x04grpc\x18\t \x01(\x0b\x32\x1c.isthmus.agent.v1.Probe.GrpcH\x00\x1aq\n\x07HttpGet\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0b\n\x03tls\x18\x04 \x01(\x08\x12/\n\x07headers\x18\x05 \x03(\x0b\x32\x1e.isthmus.agent.v1.Probe.Header\x1a%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a\'\n\tTcpSocket\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x1a\x17\n\x04\x45xec\x12\x0f\n\x07\x63ommand\x18\x01 \x03(\t\x1a%\n\x04Grpc\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0f\n\x07service\x18\x02 \x01(\tB\x08\n\x06method\"\'\n\x04Name\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"\x1d\n\x0cProveRequest\x12\r\n\x05ports\x18\x01 \x03(\r\";\n\rProveResponse\x12*\n\x05ports\x18\x01 \x03(\x0b\x32\x1b.isthmus.agent.v1.PortProof\"H\n\tPortProof\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tplaintext\x18\x04 \x01(\x08\"0\n\x0cHealthReport\x12\x0f\n\x07healthy\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\"\r\n\x0bHealthNoted\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse2\xea\x01\n\x05\x41gent\x12H\n\x05Prove\x12\x1e.isthmus.agent.v1.ProveRequest\x1a\x1f.isthmus.agent.v1.ProveResponse\x12M\n\x0cReportHealth\x12\x1e.isthmus.agent.v1.HealthReport\x1a\x1d.isthmus.agent.v1.HealthNoted\x12H\n\x05Leave\x12\x1e.isthmus.agent.v1.LeaveRequest\x1a\x1f.isthmus.agent.v1.LeaveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'isthmus.agent.v1.agent_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HOSTCONFIG']._serialized_start=51
-  _globals['_HOSTCONFIG']._serialized_end=303
-  _globals['_NAME']._serialized_start=305
-  _globals['_NAME']._serialized_end=344
-  _globals['_PROVEREQUEST']._serialized_start=346
-  _globals['_PROVEREQUEST']._serialized_end=375
-  _globals['_PROVERESPONSE']._serialized_start=377
-  _globals['_PROVERESPONSE']._serialized_end=436
-  _globals['_PORTPROOF']._serialized_start=438
-  _globals['_PORTPROOF']._serialized_end=510
-  _globals['_LEAVEREQUEST']._serialized_start=512
-  _globals['_LEAVEREQUEST']._serialized_end=526
-  _globals['_LEAVERESPONSE']._serialized_start=528
-  _globals['_LEAVERESPONSE']._serialized_end=543
-  _globals['_AGENT']._serialized_start=546
-  _globals['_AGENT']._serialized_end=701
+  _globals['_HOSTCONFIG']._serialized_end=343
+  _globals['_PROBE']._serialized_start=346
+  _globals['_PROBE']._serialized_end=940
+  _globals['_PROBE_HTTPGET']._serialized_start=673
+  _globals['_PROBE_HTTPGET']._serialized_end=786
+  _globals['_PROBE_HEADER']._serialized_start=788
+  _globals['_PROBE_HEADER']._serialized_end=825
+  _globals['_PROBE_TCPSOCKET']._serialized_start=827
+  _globals['_PROBE_TCPSOCKET']._serialized_end=866
+  _globals['_PROBE_EXEC']._serialized_start=868
+  _globals['_PROBE_EXEC']._serialized_end=891
+  _globals['_PROBE_GRPC']._serialized_start=893
+  _globals['_PROBE_GRPC']._serialized_end=930
+  _globals['_NAME']._serialized_start=942
+  _globals['_NAME']._serialized_end=981
+  _globals['_PROVEREQUEST']._serialized_start=983
+  _globals['_PROVEREQUEST']._serialized_end=1012
+  _globals['_PROVERESPONSE']._serialized_start=1014
+  _globals['_PROVERESPONSE']._serialized_end=1073
+  _globals['_PORTPROOF']._serialized_start=1075
+  _globals['_PORTPROOF']._serialized_end=1147
+  _globals['_HEALTHREPORT']._serialized_start=1149
+  _globals['_HEALTHREPORT']._serialized_end=1197
+  _globals['_HEALTHNOTED']._serialized_start=1199
+  _globals['_HEALTHNOTED']._serialized_end=1212
+  _globals['_LEAVEREQUEST']._serialized_start=1214
+  _globals['_LEAVEREQUEST']._serialized_end=1228
+  _globals['_LEAVERESPONSE']._serialized_start=1230
+  _globals['_LEAVERESPONSE']._serialized_end=1245
+  _globals['_AGENT']._serialized_start=1248
+  _globals['_AGENT']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)
