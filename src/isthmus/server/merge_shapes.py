@@ -60,6 +60,7 @@ _BODIES: Mapping[str, Mapping[str, Shape]] = {
         )
     },
     "ServiceEntry": {"spec": Shape(fields={"ports": keyed("name")})},
+    "WasmPlugin": {"spec": Shape(fields={"vmConfig": Shape(fields={"env": keyed("name")})})},
     "ServiceAccount": {"secrets": keyed("name"), "imagePullSecrets": WHOLE},
     "Pod": {
         "spec": Shape(
