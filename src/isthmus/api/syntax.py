@@ -5,8 +5,9 @@ labels may have upper-case letters.
 """
 
 import re
-import warnings
 from ipaddress import ip_address
+
+from isthmus.api.expressions import unusable
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -20,7 +21,6 @@ _STRICT_HEADER = re.compile(r"[-_A-Za-z0-9]+")
 _PSEUDO_HEADERS = {":method", ":scheme", ":authority", ":path", ":status"}
 _JWT_CLAIM = re.compile(r"@request\.auth\.claims(\..+|\[.+\])", re.IGNORECASE | re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_BEYOND_RE2 = re.compile(r"(?<!\\)(?:\\\\)*(\(\?(?:=|!|<=|<!|>|\()|\\[1-9])")
 _LONGEST_REGEX = 1024
 
 # Envoy's %VARIABLES% in headers: %NAME%, %NAME(text)%, %NAME(["a", "b"])%; %% is one %
@@ -198,22 +198,10 @@ def header_value(text: str) -> str:
 
 
 def regex(text: str) -> str:
-    """An RE2 expression, as far as Python can tell."""
+    """An RE2 expression, as far as that can be told without RE2."""
     if not text:
         return "regex string match should not be empty"
     if len(text) > _LONGEST_REGEX:
         return f"regex is too large, max length allowed is {_LONGEST_REGEX}"
-    if match := _BEYOND_RE2.search(text):
-        return f"is no RE2 style regex: RE2 has no {match[1]}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            re.compile(text.replace("(?<", "(?P<").replace(r"\z", r"\Z"))
-        except re.error as error:
-            # RE2 knows flags in the middle and escapes (\\pL, \\Q…\\E) that Python does not
-            if "global flags" in str(error) or "bad escape" in str(error):
-                return ""
-            return f"is no RE2 style regex: {error}"
-        except (RecursionError, OverflowError):
-            return "regex is too large"
-    return ""
+    reason = unusable(text)
+    return f"is no RE2 style regex: {reason}" if reason else ""

@@ -9,6 +9,7 @@ Envoy refuses a whole route table for one rule that it cannot take; such a rule 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from isthmus.api.expressions import unusable
 from isthmus.api.meta import Key, Problem
 from isthmus.api.networking.http_options import Delegate
 from isthmus.api.networking.virtual_service import (
@@ -24,7 +25,6 @@ from isthmus.mesh import services, world
 from isthmus.mesh.hosts import exported
 from isthmus.mesh.model import Judged
 from isthmus.mesh.routing_delegates import merged
-from isthmus.mesh.routing_expressions import unusable
 from isthmus.mesh.routing_table import MESH
 
 KIND = "VirtualService"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.mesh.routing_expressions import unusable
+from isthmus.api.expressions import unusable
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,7 @@ def test_usable(pattern: str) -> None:
         ("a\\", "ends with a backslash"),
         (r"\p{Xy", "no \\p"),
         (r"\p{L&}", "no \\p"),
+        (r"\p{Nonsense}", "no class of characters"),
         (r"\pX", "no class of characters"),
         (r"[[:nope:]]", "no class of characters"),
         (r"\x{100}", "no character"),
