@@ -54,6 +54,22 @@ def test_without_gateways_everybody_is_reached_directly() -> None:
     assert there == [("10.0.0.1", 80, 1), ("10.0.0.2", 80, 1)]
 
 
+def test_another_network_is_entered_with_mutual_tls_only() -> None:
+    """Its gateways know by the server name where a connection goes, and open nothing."""
+    world = World().apply(FAR)
+    plain, mutual = endpoint("10.0.0.1", "far", mtls=False), endpoint("10.0.0.2", "far")
+    entrances = ["192.0.2.8", "192.0.2.9"]
+    for member, said, wanted in (
+        (plain, None, []),
+        (mutual, None, entrances),
+        # what a rule says of callers' TLS counts more than what the server takes
+        (plain, True, entrances),
+        (mutual, False, []),
+    ):
+        found = networks.reached(world.engine, [(member, True)], "near", mutual=said)
+        assert [e.address for e, _ in found] == wanted
+
+
 def test_gateways_of_another_network_share_the_weight_of_its_endpoints() -> None:
     world = World().apply(FAR)
     near, anywhere = endpoint("10.0.0.1", "near"), endpoint("10.0.0.2")

@@ -42,13 +42,14 @@ def members(q: Reader, target: Target) -> tuple[Group, ...]:
         # callers on VMs are on no node of a cluster, and neither are VMs
         found = tuple(e for e in found if not e.node)
     health = [(e, e.ready and _is_well(q, e.workload)) for e in endpoints.unique(found)]
-    health = networks.reached(q, health, target.place.network, only_own=target.place.only_own_network)
+    place = target.place
+    mutual = policy.tls.mode == "ISTIO_MUTUAL" if policy.tls else None
+    health = networks.reached(q, health, place.network, only_own=place.only_own_network, mutual=mutual)
     outliers = policy.outlier_detection
     if outliers and outliers.min_health_percent > 0:
         # with a panic threshold Envoy would send requests to endpoints that are known to be down
         health = [(e, well) for e, well in health if well]
     spread = localities.spread(policy, service, q(world.settings).locality)
-    place = target.place
     labels = endpoints.topology(place.labels, place.locality, "", "") if spread.depends_on_labels else ()
     return localities.arranged(localities.groups(health), spread, place.locality, labels)
 

@@ -126,9 +126,17 @@ def _network_at(q: Reader, address: str) -> str:
 
 
 def reached(
-    q: Reader, found: Iterable[tuple[Endpoint, bool]], own: str, *, only_own: bool = False
+    q: Reader,
+    found: Iterable[tuple[Endpoint, bool]],
+    own: str,
+    *,
+    only_own: bool = False,
+    mutual: bool | None = None,
 ) -> list[tuple[Endpoint, bool]]:
-    """Endpoints with their health, as callers of network `own` reach them; `only_own` leaves others out."""
+    """Endpoints with their health, as callers of network `own` reach them; `only_own` leaves others out.
+
+    `mutual`: whether callers use the mesh's mutual TLS with all of them; None: with those that have it.
+    """
     there = q(entrances)
     if not there:
         return list(found)
@@ -142,7 +150,7 @@ def reached(
             continue
         if network in ("", own) or network not in there:
             direct.append((_with_weight(endpoint, weight), well))
-        elif endpoint.mtls:
+        elif endpoint.mtls if mutual is None else mutual:
             for entrance in there[network]:
                 place = (network, entrance, endpoint.locality)
                 held, healthy = shares.get(place, (0, False))
