@@ -32,7 +32,7 @@ def changed(server: KubeServer, path: Path, section: str, values: Mapping[str, A
 
 def test_a_client_that_fits(server: KubeServer) -> None:
     client = Client.from_kubeconfig(server.kubeconfig)
-    assert client.list(KINDS["Namespace"], None) == []
+    assert client.listing(KINDS["Namespace"], None, {})["items"] == []
     assert server.token not in repr(client)
     with pytest.raises(Refused, match="not found") as caught:
         client.get(KINDS["VirtualService"], "a", "c d")
@@ -42,7 +42,7 @@ def test_a_client_that_fits(server: KubeServer) -> None:
 def test_a_wrong_token(server: KubeServer, tmp_path: Path) -> None:
     client = changed(server, tmp_path, "user", {"token": "wrong"})
     with pytest.raises(Refused, match="Unauthorized") as caught:
-        client.list(KINDS["Namespace"], None)
+        client.listing(KINDS["Namespace"], None, {})
     assert caught.value.code == 401
 
 
@@ -53,7 +53,7 @@ def test_nobody_there(server: KubeServer, tmp_path: Path) -> None:
     with pytest.raises(
         Unreachable, match=f"https://127.0.0.1:{port} does not answer: .*is isthmus serve running"
     ):
-        client.list(KINDS["Namespace"], None)
+        client.listing(KINDS["Namespace"], None, {})
 
 
 def test_another_server_than_the_one_meant(
@@ -67,7 +67,7 @@ def test_another_server_than_the_one_meant(
             {"server": f"https://127.0.0.1:{other.port}"},
         )
         with pytest.raises(Unreachable, match="the kubeconfig does not trust its certificate"):
-            client.list(KINDS["Namespace"], None)
+            client.listing(KINDS["Namespace"], None, {})
 
 
 @pytest.mark.parametrize(

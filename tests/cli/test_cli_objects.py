@@ -60,8 +60,9 @@ def test_apply_get_delete(isthmus: Run, tmp_path: Path) -> None:
     assert applied.stdout == "WorkloadEntry/bookinfo/vm-1 created\nVirtualService/bookinfo/reviews created\n"
     assert isthmus("apply", "-f", file).stdout.count("unchanged") == 2
     table = isthmus("get", "we", "-n", "bookinfo").stdout.splitlines()
-    assert table[0].split() == ["NAME", "ADDRESS", "PROGRAMMED", "REASON", "AGE"]
-    assert table[1].split()[:4] == ["vm-1", "10.0.0.1", "-", "-"]
+    assert {"NAME", "PROGRAMMED", "REASON", "AGE"} <= set(table[0].split())
+    assert table[1].split()[0] == "vm-1"
+    assert "10.0.0.1" in isthmus("get", "we", "-n", "bookinfo", "-o", "wide").stdout
     everywhere = isthmus("get", "virtualservices,we", "-A").stdout
     assert "NAMESPACE" in everywhere
     assert "reviews" in everywhere
@@ -76,7 +77,8 @@ def test_apply_get_delete(isthmus: Run, tmp_path: Path) -> None:
     assert again.stdout == "WorkloadEntry/bookinfo/vm-1 deleted\n"
     assert again.stderr == "VirtualService/bookinfo/reviews not found\n"
     assert isthmus("delete", "-f", file, "--ignore-not-found").exit_code == 0
-    assert isthmus("get", "we", "-n", "bookinfo").stderr == "no workloadentries\n"
+    assert isthmus("get", "we", "-n", "bookinfo").stderr == "No resources found in bookinfo namespace.\n"
+    assert isthmus("get", "we", "-A").stderr == "No resources found\n"
 
 
 def test_what_get_writes_apply_takes(isthmus: Run, tmp_path: Path) -> None:
@@ -200,8 +202,16 @@ def test_a_token_is_one_line_on_stdout(isthmus: Run, server: KubeServer) -> None
     [
         (["get", "widgets"], "'widgets' is no kind: kinds are Namespace"),
         (["get", "virtualservce"], "did you mean VirtualService?"),
-        (["get", "vs,we", "a"], "a name goes with one kind"),
-        (["get", "vs", "a", "-A"], "a name goes with one kind"),
+        (["get"], "Missing argument"),
+        (["get", "vs", "a", "-A"], "a name is not looked for in all namespaces"),
+        (["get", "vs", "a", "-l", "a=b"], "names or a selector, not both"),
+        (["get", "vs/a", "b"], "KIND/NAME everywhere"),
+        (["get", "vs", "-o", "xml"], "there are wide, yaml, json, name and jsonpath=TEMPLATE"),
+        (["get", "vs", "-o", "jsonpath={.items[}"], "cannot read '[' of '.items['"),
+        (["get", "vs,we", "-w"], "can be watched at a time"),
+        (["apply", "-k", "overlay"], "kubectl kustomize overlay | isthmus apply -f -"),
+        (["delete", "-k", "overlay"], "kubectl kustomize overlay | isthmus delete -f -"),
+        (["delete", "vs", "a", "--all"], "give KIND and NAME"),
         (["apply"], "give -f FILE"),
         (["apply", "-f", "-", "--timeout", "soon"], "'soon' is not a duration"),
         (["delete"], "give KIND and NAME"),

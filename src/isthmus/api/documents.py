@@ -103,7 +103,7 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
     # `---` at the beginning of a line ends a document wherever it stands, so each document can be read alone
     # and a syntax error in one does not hide the mistakes of the next
     begin, lines = 1, list[str]()
-    for number, line in enumerate(_LINE_BREAK.split(text.removeprefix("\ufeff")), start=1):
+    for number, line in enumerate(_lines(text.removeprefix("\ufeff")), start=1):
         marker = _MARKER.match(line)
         if marker is None:
             lines.append("" if line.startswith("%") and not any(lines) else line)
@@ -113,6 +113,11 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
         # what follows the marker on its line belongs to the next document
         begin, lines = number, [" " * marker.end() + line[marker.end() :]]
     yield begin, "\n".join(lines)
+
+
+def _lines(text: str) -> list[str]:
+    lines = _LINE_BREAK.split(text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def _items(data: dict[str, Any]) -> list[Mapping[str, Any]]:

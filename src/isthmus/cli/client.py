@@ -21,6 +21,8 @@ from isthmus.api.kinds import Kind
 
 Document = dict[str, Any]
 _TIMEOUT_S = 30.0
+_JSON = "application/json"
+_TABLE = f"{_JSON};as=Table;v=v1;g=meta.k8s.io"
 
 
 class ClientError(Exception):
@@ -102,10 +104,27 @@ class Client:
         """One object."""
         return self.request("GET", _path(kind, namespace, name)).document
 
-    def list(self, kind: Kind, namespace: str | None) -> Sequence[Document]:
-        """The objects of a kind in a namespace, or (None) in all."""
-        items: Sequence[Document] = self.request("GET", _path(kind, namespace or "")).document["items"]
-        return items
+    def listing(self, kind: Kind, namespace: str | None, query: Mapping[str, str]) -> Document:
+        """The list of a kind's objects in a namespace, or (None) in all."""
+        return self.request("GET", _path(kind, namespace or ""), query=query).document
+
+    def table(self, kind: Kind, namespace: str | None, name: str, query: Mapping[str, str]) -> Document:
+        """The objects of a kind, or (with a name) one of them, as a table with the objects in its rows."""
+        path, wanted = _path(kind, namespace or "", name), {**query, "includeObject": "Object"}
+        return self.request("GET", path, query=wanted, accept=_TABLE).document
+
+    def watch(
+        self, kind: Kind, namespace: str | None, query: Mapping[str, str], *, table: bool
+    ) -> Iterator[Document]:
+        """Every change of a kind's objects, as the server tells it; ends when the server ends it."""
+        wanted = {**query, "watch": "true"} | ({"includeObject": "Object"} if table else {})
+        path = f"{_path(kind, namespace or '')}?{urlencode(wanted)}"
+        headers = {"Accept": _TABLE if table else _JSON}
+        with self._asked("GET", path, None, headers, timeout_s=None) as response:
+            if response.status >= 400:
+                raise Refused(response.status, self._document(response.read(), response.status))
+            while line := response.readline():
+                yield json.loads(line)
 
     def create(self, kind: Kind, namespace: str, document: Document) -> Answer:
         """Makes one object."""
@@ -135,10 +154,11 @@ class Client:
         body: Any = None,
         query: Mapping[str, str] | None = None,
         *,
-        media_type: str = "application/json",
+        media_type: str = _JSON,
+        accept: str = _JSON,
     ) -> Answer:
         """One request; Refused or Unreachable when it does not succeed."""
-        headers = {"Content-Type": media_type} if body is not None else {}
+        headers = {"Accept": accept} | ({"Content-Type": media_type} if body is not None else {})
         raw_body = None if body is None else json.dumps(body)
         with self._asked(
             method, f"{path}?{urlencode(query)}" if query else path, raw_body, headers
@@ -161,12 +181,18 @@ class Client:
 
     @contextmanager
     def _asked(
-        self, method: str, url: str, body: str | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: str,
+        body: str | None,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float | None = _TIMEOUT_S,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPSConnection(
-            self.host, self.port, timeout=_TIMEOUT_S, context=self.context
+            self.host, self.port, timeout=timeout_s, context=self.context
         )
-        sent = {"Accept": "application/json", "User-Agent": "isthmus", **headers}
+        sent = {"User-Agent": "isthmus", **headers}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         try:

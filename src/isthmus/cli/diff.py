@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isthmus.cli.connection import connect, kubeconfig_option, told
-from isthmus.cli.objects import faulty, read_files
+from isthmus.cli.objects import faulty, files_options, read_files
 
 if TYPE_CHECKING:
     from isthmus.cli.client import Client
 
 
 @click.command()
-@click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="File, directory or -.")
+@files_options
 @click.option(
     "-n", "--namespace", default="default", show_default=True, help="Namespace of objects that name none."
 )
 @kubeconfig_option
 @told
-def diff(files: tuple[str, ...], namespace: str, kubeconfig: str | None) -> None:
+def diff(files: tuple[str, ...], recursive: bool, namespace: str, kubeconfig: str | None) -> None:
     """Show what an apply would change. Exits 0 when that is nothing, 1 when it is something."""
     from isthmus.cli.client import Refused
 
-    manifests = read_files(files, namespace)
+    manifests = read_files(files, namespace, recursive=recursive)
     if manifests.unreadable:
         raise faulty(manifests, (), None)
     client = connect(kubeconfig)

@@ -39,7 +39,7 @@ def edit(kind: str, name: str | None, namespace: str, kubeconfig: str | None) ->
     kept in a file then.
     """
     from isthmus.cli.documents import as_yaml, written
-    from isthmus.cli.objects import kind_of
+    from isthmus.cli.targets import kind_of
     from isthmus.cli.waiting import named
 
     if name is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--recursive", is_flag=True, help="All fields below, names and types alone.")
 def explain(path: str, recursive: bool) -> None:
     """Tell what a kind or a field is for: vs, vs.spec.http.retries."""
-    from isthmus.cli.objects import kind_of
+    from isthmus.cli.targets import kind_of
 
     word, *steps = path.split(".")
     kind = kind_of(word)

@@ -46,7 +46,9 @@ def create(
         raise click.BadParameter(f"{name!r} is not NAMESPACE/NAME", param_hint="NS/NAME")
     wanted = [_group(namespace, group, _pairs(labels), network, service_account or group)]
     client = connect(kubeconfig)
-    if not any(d["metadata"]["name"] == namespace for d in client.list(KINDS["Namespace"], None)):
+    if not any(
+        d["metadata"]["name"] == namespace for d in client.listing(KINDS["Namespace"], None, {})["items"]
+    ):
         wanted.insert(0, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     client.apply(wanted)
     kind = KINDS["JoinToken"]

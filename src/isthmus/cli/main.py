@@ -10,7 +10,7 @@ COMMANDS = {
     "serve": "isthmus.cli.serve:serve",
     "token": "isthmus.cli.token:token",
     "apply": "isthmus.cli.objects:apply",
-    "get": "isthmus.cli.objects:get",
+    "get": "isthmus.cli.get:get",
     "delete": "isthmus.cli.objects:delete",
     "edit": "isthmus.cli.edit:edit",
     "diff": "isthmus.cli.diff:diff",

@@ -19,29 +19,30 @@ class Manifests:
     unreadable: Sequence[Unreadable]
 
 
-def read_manifests(sources: Iterable[str], namespace: str) -> Manifests:
+def read_manifests(sources: Iterable[str], namespace: str, *, recursive: bool = False) -> Manifests:
     """All documents of files, directories (their YAML and JSON files) and `-`.
 
-    A document without a namespace gets the given one.
+    A document without a namespace gets the given one. `recursive` takes directories with those in them.
     """
     documents: list[Document] = []
     unreadable: list[Unreadable] = []
     for source in sources:
-        for name, text in _texts(source, unreadable):
+        for name, text in _texts(source, unreadable, recursive=recursive):
             found, faults = read_documents(text, name)
             documents += [_placed(document, namespace) for document in found]
             unreadable += faults
     return Manifests(documents, unreadable)
 
 
-def _texts(source: str, unreadable: list[Unreadable]) -> Iterable[tuple[str, str]]:
+def _texts(source: str, unreadable: list[Unreadable], *, recursive: bool) -> Iterable[tuple[str, str]]:
     if source == "-":
         yield "stdin", sys.stdin.read()
         return
     path = Path(source)
     paths = [path]
     if path.is_dir():
-        paths = sorted(child for child in path.iterdir() if child.suffix in _SUFFIXES and child.is_file())
+        inside = path.rglob("*") if recursive else path.iterdir()
+        paths = sorted(child for child in inside if child.suffix in _SUFFIXES and child.is_file())
         if not paths:
             unreadable.append(Unreadable(source, 1, "the directory has no .yaml, .yml or .json file"))
     for each in paths:

@@ -1,13 +1,13 @@
-"""`isthmus apply`, `get` and `delete`: objects in files and in the control plane."""
+"""`isthmus apply` and `delete`: objects in files and in the control plane."""
 
-import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from isthmus.cli.connection import connect, kubeconfig_option, told
+from isthmus.cli.targets import targets_of
 
 if TYPE_CHECKING:
     from isthmus.api.kinds import Kind
@@ -15,9 +15,32 @@ if TYPE_CHECKING:
     from isthmus.cli.manifests import Manifests
     from isthmus.cli.waiting import Verdict
 
-_files = click.option(
-    "-f", "--file", "files", multiple=True, metavar="FILE", help="File, directory or - ; repeat for several."
-)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def files_options(command: F) -> F:
+    """`-f` and `-R`: what to read, and whether directories are read with those in them. `-k` is told."""
+    options = (
+        click.option(
+            "-f", "--filename", "--file", "files", multiple=True, metavar="FILE",
+            help="File, directory or - ; repeat for several.",
+        ),
+        click.option("-R", "--recursive", is_flag=True, help="Directories with those in them."),
+        click.option("-k", "--kustomize", hidden=True, expose_value=False, callback=_no_kustomize),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _no_kustomize(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        name = context.info_name or "apply"
+        raise click.UsageError(
+            f"-k is not built in: pipe it in, kubectl kustomize {value} | isthmus {name} -f -"
+        )
+
+
 _namespace = click.option(
     "-n", "--namespace", default="default", show_default=True, help="Namespace of objects that name none."
 )
@@ -31,7 +54,7 @@ class _Faulty(click.ClickException):
 
 
 @click.command()
-@_files
+@files_options
 @_namespace
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @click.option("--wait", "waits", is_flag=True, help="Return when all proxies have it, or one refuses it.")
@@ -39,13 +62,19 @@ class _Faulty(click.ClickException):
 @kubeconfig_option
 @told
 def apply(
-    files: tuple[str, ...], namespace: str, dry_run: bool, waits: bool, timeout: str, kubeconfig: str | None
+    files: tuple[str, ...],
+    recursive: bool,
+    namespace: str,
+    dry_run: bool,
+    waits: bool,
+    timeout: str,
+    kubeconfig: str | None,
 ) -> None:
     """Make the control plane hold what files say: all of it, or nothing and every mistake told."""
     from isthmus.cli.client import Refused
     from isthmus.cli.waiting import named
 
-    manifests = read_files(files, namespace)
+    manifests = read_files(files, namespace, recursive=recursive)
     timeout_s = _seconds(timeout)
     client = connect(kubeconfig)
     try:
@@ -67,70 +96,51 @@ def apply(
 
 
 @click.command()
-@click.argument("kinds", metavar="KIND[,KIND…]")
-@click.argument("name", required=False)
+@click.argument("what", nargs=-1, metavar="[KIND[,KIND…] NAME… | KIND/NAME…]")
+@files_options
 @_namespace
-@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="In all namespaces.")
-@click.option("-o", "--output", type=click.Choice(["table", "yaml", "json"]), default="table")
-@kubeconfig_option
-@told
-def get(
-    kinds: str, name: str | None, namespace: str, everywhere: bool, output: str, kubeconfig: str | None
-) -> None:
-    """Show objects: all of a kind, or one by its name."""
-    if name is None and "/" in kinds:
-        kinds, name = kinds.split("/", 1)
-    wanted = [kind_of(word) for word in kinds.split(",")]
-    if name is not None and (everywhere or len(wanted) > 1):
-        raise click.UsageError("a name goes with one kind and one namespace")
-    client = connect(kubeconfig)
-    if name is not None:
-        found = [(wanted[0], [client.get(wanted[0], namespace, name)])]
-    else:
-        found = [(kind, [*client.list(kind, None if everywhere else namespace)]) for kind in wanted]
-    if output == "table":
-        _show_tables(found, everywhere=everywhere)
-    else:
-        documents = [document for _, group in found for document in group]
-        _show(documents, output, one=name is not None)
-
-
-@click.command()
-@click.argument("kind", required=False)
-@click.argument("names", nargs=-1)
-@_files
-@_namespace
+@click.option("-l", "--selector", default="", help="Those of the kinds that have these labels.")
+@click.option("--all", "every", is_flag=True, help="All of the kinds.")
+@click.option(
+    "-A", "--all-namespaces", "everywhere", is_flag=True, help="With -l or --all: in all namespaces."
+)
 @click.option("--ignore-not-found", is_flag=True, help="What is not there counts as deleted.")
 @kubeconfig_option
 @told
 def delete(
-    kind: str | None,
-    names: tuple[str, ...],
+    what: tuple[str, ...],
     files: tuple[str, ...],
+    recursive: bool,
     namespace: str,
+    selector: str,
+    every: bool,
+    everywhere: bool,
     ignore_not_found: bool,
     kubeconfig: str | None,
 ) -> None:
-    """Delete objects by kind and name, or those that files name."""
+    """Delete objects by kind and name, by their labels, or those that files name."""
     from isthmus.cli.client import Refused
 
-    targets: list[tuple[Kind, str, str]] = []
+    targets: Sequence[tuple[Kind, str, str]]
     if files:
-        if kind:
+        if what or selector or every:
             raise click.UsageError("give KIND and NAME, or -f, not both")
-        targets = _named_in(read_files(files, namespace))
-    elif kind and "/" in kind and not names:
-        word, _, one = kind.partition("/")
-        targets = [(kind_of(word), namespace, one)]
-    elif kind and names:
-        targets = [(kind_of(kind), namespace, one) for one in names]
+        targets = _named_in(read_files(files, namespace, recursive=recursive))
+        client = connect(kubeconfig)
     else:
-        raise click.UsageError("give KIND and NAME, or -f FILE")
-    client, missing = connect(kubeconfig), False
-    for found, where, one in targets:
-        label = "/".join(part for part in (found.kind, where if found.namespaced else "", one) if part)
+        found = targets_of(what) if what else None
+        if found is None or found.names == (bool(selector) or every) or (every and selector):
+            raise click.UsageError("give KIND and NAME, KIND with -l SELECTOR or --all, or -f FILE")
+        client = connect(kubeconfig)
+        targets = [(kind, namespace, one) for kind, one in found.pairs]
+        if not found.names:
+            where = None if everywhere else namespace
+            targets = [each for kind, _ in found.pairs for each in _selected(client, kind, where, selector)]
+    missing = False
+    for kind, where, one in targets:
+        label = "/".join(part for part in (kind.kind, where if kind.namespaced else "", one) if part)
         try:
-            client.delete(found, where, one)
+            client.delete(kind, where or "", one)
         except Refused as refused:
             if refused.code != 404:
                 raise
@@ -138,17 +148,27 @@ def delete(
             click.echo(f"{label} not found", err=True)
         else:
             click.echo(f"{label} deleted")
+    if not targets:
+        click.echo("No resources found", err=True)
     if missing:
         sys.exit(1)
 
 
-def read_files(files: Sequence[str], namespace: str) -> "Manifests":
+def _selected(
+    client: "Client", kind: "Kind", namespace: str | None, selector: str
+) -> "list[tuple[Kind, str, str]]":
+    listed = client.listing(kind, namespace, {"labelSelector": selector} if selector else {})
+    found = (document["metadata"] for document in listed["items"])
+    return [(kind, metadata.get("namespace", ""), metadata["name"]) for metadata in found]
+
+
+def read_files(files: Sequence[str], namespace: str, *, recursive: bool = False) -> "Manifests":
     """The documents of `-f`; a refusal when there are none."""
     from isthmus.cli.manifests import read_manifests
 
     if not files:
         raise click.UsageError("give -f FILE, a directory, or - for standard input")
-    manifests = read_manifests(files, namespace)
+    manifests = read_manifests(files, namespace, recursive=recursive)
     if not manifests.documents:
         if manifests.unreadable:
             raise faulty(manifests, (), None)
@@ -193,18 +213,6 @@ def _seconds(text: str) -> float:
         raise click.BadParameter(str(error), param_hint="--timeout") from error
 
 
-def kind_of(word: str) -> "Kind":
-    """The kind that a person means; a refusal with a hint when there is none."""
-    from isthmus.api.fields import nearest
-    from isthmus.api.kinds import KINDS, kind_by_word
-
-    kind = kind_by_word(word)
-    if kind is None:
-        hint = nearest(word, KINDS) or f"kinds are {', '.join(KINDS)}"
-        raise click.UsageError(f"{word!r} is no kind: {hint}")
-    return kind
-
-
 def _named_in(manifests: "Manifests") -> "list[tuple[Kind, str, str]]":
     from isthmus.api.kinds import KINDS
 
@@ -219,27 +227,3 @@ def _named_in(manifests: "Manifests") -> "list[tuple[Kind, str, str]]":
     if manifests.unreadable:
         raise _Faulty("\n".join([*map(str, manifests.unreadable), "nothing was deleted"]))
     return found
-
-
-def _show_tables(found: "Sequence[tuple[Kind, Sequence[dict[str, Any]]]]", *, everywhere: bool) -> None:
-    from isthmus.cli.tables import table
-
-    shown = [(kind, group) for kind, group in found if group]
-    if not shown:
-        click.echo(f"no {' or '.join(kind.plural for kind, _ in found)}", err=True)
-    for index, (kind, group) in enumerate(shown):
-        if len(found) > 1:
-            click.echo(("\n" if index else "") + kind.plural)
-        click.echo(table(kind, group, namespaces=everywhere))
-
-
-def _show(documents: Sequence[dict[str, Any]], output: str, *, one: bool) -> None:
-    shown: Any = documents[0] if one else {"apiVersion": "v1", "kind": "List", "items": [*documents]}
-    if output == "json":
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
-        return
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.dump(shown, sys.stdout)

@@ -1,49 +1,10 @@
-"""Documents of one kind -> a table for people."""
+"""The server's tables -> lines for people, as kubectl prints them, with the reason of what is programmed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from isthmus.api.kinds import Kind
-
 Document = Mapping[str, Any]
-Column = tuple[str, Callable[[Document], str]]
-
-
-def _spec(document: Document) -> Document:
-    spec: Document = document.get("spec") or {}
-    return spec
-
-
-def _joined(values: Sequence[Any]) -> str:
-    return ",".join(map(str, values))
-
-
-_COLUMNS: Mapping[str, Sequence[Column]] = {
-    "Service": (
-        ("CLUSTER-IP", lambda doc: _spec(doc).get("clusterIP", "")),
-        ("PORTS", lambda doc: _joined([port["port"] for port in _spec(doc).get("ports", ())])),
-    ),
-    "ServiceEntry": (
-        ("HOSTS", lambda doc: _joined(_spec(doc).get("hosts", ()))),
-        ("LOCATION", lambda doc: _spec(doc).get("location", "MESH_EXTERNAL")),
-        ("RESOLUTION", lambda doc: _spec(doc).get("resolution", "NONE")),
-    ),
-    "WorkloadEntry": (
-        ("ADDRESS", lambda doc: _spec(doc).get("address", "")),
-        ("HEALTHY", lambda doc: condition(doc, "Healthy").get("status", "")),
-    ),
-    "WorkloadGroup": (
-        ("SERVICE-ACCOUNT", lambda doc: _spec(doc).get("template", {}).get("serviceAccount", "")),
-    ),
-    "VirtualService": (("HOSTS", lambda doc: _joined(_spec(doc).get("hosts", ()))),),
-    "DestinationRule": (("HOST", lambda doc: _spec(doc).get("host", "")),),
-    "PeerAuthentication": (("MODE", lambda doc: (_spec(doc).get("mtls") or {}).get("mode", "")),),
-    "JoinToken": (
-        ("GROUP", lambda doc: _spec(doc).get("group", "")),
-        ("EXPIRES", lambda doc: _spec(doc).get("expiresAt", "")),
-    ),
-}
+_PROGRAMMED, _REASON = "Programmed", "REASON"
 
 
 def condition(document: Document, name: str) -> Mapping[str, Any]:
@@ -52,33 +13,38 @@ def condition(document: Document, name: str) -> Mapping[str, Any]:
     return next((found for found in conditions if found.get("type") == name), {})
 
 
-def age(created: str, now: datetime) -> str:
-    """How long ago, in the coarsest unit that still says something."""
-    try:
-        seconds = int((now - datetime.fromisoformat(created)).total_seconds())
-    except ValueError:
-        return ""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
-    return f"{max(seconds, 0)}s"
+def rows(table: Document, *, namespaces: bool, wide: bool, prefix: str = "") -> list[list[str]]:
+    """The head and the lines of a table; `prefix` stands before names where kinds are mixed."""
+    shown = [
+        index for index, column in enumerate(table["columnDefinitions"]) if wide or not column.get("priority")
+    ]
+    names = [column["name"] for column in table["columnDefinitions"]]
+    found = [[cell for index in shown for cell in _head(names[index])]]
+    for row in table["rows"]:
+        found.append([cell for index in shown for cell in _cell(row, names[index], index, prefix)])
+    if namespaces:
+        spaces = [row["object"]["metadata"].get("namespace", "") for row in table["rows"]]
+        found = [[first, *line] for first, line in zip(["NAMESPACE", *spaces], found, strict=True)]
+    return found
 
 
-def table(kind: Kind, documents: Sequence[Document], *, namespaces: bool, now: datetime | None = None) -> str:
-    """The documents as lines with a head; `namespaces` adds that column."""
-    moment = now or datetime.now(UTC)
-    columns: list[Column] = [("NAME", lambda doc: doc["metadata"]["name"]), *_COLUMNS.get(kind.kind, ())]
-    if namespaces and kind.namespaced:
-        columns.insert(0, ("NAMESPACE", lambda doc: doc["metadata"].get("namespace", "")))
-    if kind.programmed:
-        columns += [
-            ("PROGRAMMED", lambda doc: condition(doc, "Programmed").get("status", "")),
-            ("REASON", lambda doc: condition(doc, "Programmed").get("reason", "")),
-        ]
-    columns.append(("AGE", lambda doc: age(doc["metadata"].get("creationTimestamp", ""), moment)))
-    rows = [[name for name, _ in columns], *([read(doc) or "-" for _, read in columns] for doc in documents)]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+def aligned(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> str:
+    """The lines with their columns below each other."""
+    needed = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    wide = [max(pair) for pair in zip(needed, widths or needed, strict=True)]
     return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        "   ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)).rstrip()
+        for line in lines
     )
+
+
+def _head(name: str) -> list[str]:
+    return [name.upper(), _REASON] if name == _PROGRAMMED else [name.upper()]
+
+
+def _cell(row: Document, name: str, index: int, prefix: str) -> list[str]:
+    value = row["cells"][index]
+    text = (prefix if index == 0 else "") + ("<none>" if value in (None, "") else str(value))
+    if name != _PROGRAMMED:
+        return [text]
+    return [text, condition(row["object"], _PROGRAMMED).get("reason") or "<none>"]
