@@ -327,7 +327,21 @@ _ALL = (
         needs_spec=True,
         later="proxies do not run its module",
     ),
-    Kind("JoinToken", ISTHMUS, ("v1alpha1",), "jointokens", "jointoken", ("jt",), True, JoinTokenSpec),
+    Kind(
+        "JoinToken",
+        ISTHMUS,
+        ("v1alpha1",),
+        "jointokens",
+        "jointoken",
+        ("jt",),
+        True,
+        JoinTokenSpec,
+        columns=(
+            Column("Group", ".spec.group", description="WorkloadGroup that a VM joins with it."),
+            Column("Expires", ".spec.expiresAt", description="When it can be used no more."),
+            AGE,
+        ),
+    ),
     Kind(
         "MeshConfig",
         ISTHMUS,
