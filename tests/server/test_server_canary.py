@@ -21,7 +21,7 @@ from xds_mesh import Mesh, credentials, serving, until  # noqa: E402
 
 from isthmus.api.meta import Key  # noqa: E402
 from isthmus.envoy.resource import ROUTES, Resource  # noqa: E402
-from isthmus.server.canary import Canary  # noqa: E402
+from isthmus.server.canary import SILENCE_S, Canary  # noqa: E402
 from isthmus.xds.vetting import VETTED, Clearance, Vetting, Withheld  # noqa: E402
 
 pytestmark = [
@@ -35,9 +35,9 @@ OTHER = Key("DestinationRule", "shop", "ratings")
 
 
 @asynccontextmanager
-async def resident(vetting: Vetting) -> AsyncIterator[Canary]:
+async def resident(vetting: Vetting, *, silence_s: float = SILENCE_S) -> AsyncIterator[Canary]:
     """A canary that is live."""
-    canary = Canary(vetting)
+    canary = Canary(vetting, silence_s=silence_s)
     async with asyncio.TaskGroup() as tasks:
         running_ = tasks.create_task(canary.run())
         await until(lambda: canary.state == "live")
@@ -69,6 +69,11 @@ def status_of(pid: int) -> dict[str, str]:
     """What the kernel says of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def short_of_memory(pid: int | None) -> int:
+    """How gladly the kernel ends a process where memory is short, up to 1000."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def config(port: int, route: Resource, *, timeout_s: float = 1.0) -> list[Resource]:
@@ -132,6 +137,70 @@ async def test_it_is_killed_and_everything_goes_on(tmp_path: Path) -> None:
         await until(lambda: canary.state == "live")
         assert canary.pid != first
         assert (await seen(mesh.vetting, routes("web", regex="a{1,2000}")))[0].startswith("invalid")
+
+
+async def test_it_hangs_and_is_started_again(tmp_path: Path) -> None:
+    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh.commit(*config(port, routes("web", RULE, body="0")), touched=(RULE, OTHER))
+    async with (
+        resident(mesh.vetting, silence_s=4) as canary,
+        serving(mesh, files) as ads_port,
+        running(tmp_path, files, ads_port),
+    ):
+        await programmed(mesh, RULE, "True Programmed")
+        first = canary.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        mesh.commit(*config(port, routes("web", RULE, body="1")), touched=(RULE,))
+        await programmed(mesh, RULE, "True Programmed")  # without a word of it
+        assert await page(port) == "200 1"
+        assert mesh.vetting.counts["late"] == 1
+        await until(lambda: canary.pid not in (None, first) and canary.state == "live", seconds=20)
+        assert canary.starts == 2
+        assert (await seen(mesh.vetting, routes("web", regex="a{1,2000}")))[0].startswith("invalid")
+
+
+async def test_where_memory_is_short_it_goes_first() -> None:
+    async with resident(Vetting(monotonic)) as canary:
+        assert short_of_memory(canary.pid) == 1000
+
+
+async def test_it_runs_for_people_without_rights(tmp_path: Path) -> None:
+    script = tmp_path / "serve.py"
+    script.write_text(AS_A_PERSON)
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--user", "--map-user=1000", "--map-group=1000", sys.executable, str(script)),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, wrong = await process.communicate()
+    assert said.decode().split() == ["1000", "live", "refused"], wrong.decode()
+
+
+AS_A_PERSON = """
+import asyncio, os
+from time import monotonic
+from isthmus.server.canary import SILENCE_S, Canary
+from isthmus.xds.vetting import Clearance, Vetting
+from xds_envoy import routes
+
+async def main():
+    vetting = Vetting(monotonic)
+    canary = Canary(vetting)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(canary.run())
+        while canary.state == "starting":
+            await asyncio.sleep(0.01)
+        bad = routes("web", regex="(")
+        while vetting.judge(bad) is Clearance.PENDING:
+            await asyncio.sleep(0.01)
+        refused = "passed" if vetting.judge(bad) is Clearance.PASSED else "refused"
+        print(os.geteuid(), canary.state, refused)
+        running.cancel()
+
+asyncio.run(main())
+"""
 
 
 async def test_it_has_its_own_network_and_no_rights() -> None:

@@ -53,6 +53,7 @@ from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
 from isthmus.server.late_renewal import late_renewal_routes
+from isthmus.server.metrics import metrics_routes
 from isthmus.server.paths import Paths
 from isthmus.server.probe import probe_listener
 from isthmus.server.recorder import Recorder
@@ -219,7 +220,11 @@ async def _run(
         *kube_api(
             store,
             authenticate=users.authenticate,
-            more=lambda known: [*user_routes(users, known), *backup_routes(store, known)],
+            more=lambda known: [
+                *user_routes(users, known),
+                *backup_routes(store, known),
+                *metrics_routes(fleet, canary, known),
+            ],
             mint_token=mint,
             foresee=_foreseeing(feed),
         ),

@@ -31,15 +31,15 @@ from isthmus import stock_envoy
 from isthmus.clock import backoff
 from isthmus.envoy.canary import start_file
 from isthmus.identity import keys
-from isthmus.server import canary_launch
+from isthmus.server import canary_launch, canary_memory
 from isthmus.server.canary_examination import Examination, ThrowAway
 from isthmus.server.canary_launch import IMPOSSIBLE, NOBODY
 from isthmus.xds.stream import METHOD, SERVER_OPTIONS
 from isthmus.xds.vetting import Vetting
 from isthmus.xds.wire import Malformed, parse
 
-MOST_MEMORY = 1 << 30
-"""Bytes; an Envoy that holds more is started again."""
+SILENCE_S = 30.0
+"""A canary that answers nothing for so long hangs: it is ended, and started again."""
 
 _SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
 _SOCKET = "canary.sock"
@@ -55,9 +55,17 @@ _log = logging.getLogger(__name__)
 class Canary:
     """Runs the canary for as long as the control plane runs. `state` says how it is, for people."""
 
-    def __init__(self, vetting: Vetting, *, binary: Callable[[], Path | None] = stock_envoy.find) -> None:
+    def __init__(
+        self,
+        vetting: Vetting,
+        *,
+        binary: Callable[[], Path | None] = stock_envoy.find,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self.state = "starting"
         self.pid: int | None = None
+        self.starts = 0
+        self._silence_s = silence_s
         self._vetting = vetting
         self._binary = binary
         self._throw_away = _throw_away()
@@ -114,13 +122,18 @@ class Canary:
             stderr=asyncio.subprocess.PIPE,
         )
         self.pid = process.pid
+        self.starts += 1
         said: deque[str] = deque(maxlen=3)
         try:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(_listen(process.stderr, said))
-                watching = tasks.create_task(_keep_small(process))
+                watching = [
+                    tasks.create_task(_keep_small(process)),
+                    tasks.create_task(self._end_when_silent(process)),
+                ]
                 code = await process.wait()
-                watching.cancel()
+                for watch in watching:
+                    watch.cancel()
                 await listening
         finally:
             self.pid = None
@@ -128,6 +141,17 @@ class Canary:
                 process.kill()
                 await process.wait()
         return code, " | ".join(said)
+
+    async def _end_when_silent(self, process: asyncio.subprocess.Process) -> None:
+        started = time.monotonic()
+        while True:
+            await asyncio.sleep(self._silence_s / 4)
+            examination = self._talk.examination if self._talk else None
+            since = examination.waiting_since if examination else started
+            if since is not None and time.monotonic() > since + self._silence_s:
+                _log.warning("canary pid=%d says nothing for %g s, ending it", process.pid, self._silence_s)
+                self._vetting.close()
+                _kill(process)
 
     @contextlib.asynccontextmanager
     async def _door(self, directory: Path) -> AsyncIterator[None]:
@@ -234,21 +258,17 @@ async def _listen(stream: asyncio.StreamReader | None, said: deque[str]) -> None
 
 
 async def _keep_small(process: asyncio.subprocess.Process) -> None:
+    most = canary_memory.allowed()
     while True:
         await asyncio.sleep(_CHECK_S)
-        if await asyncio.to_thread(_memory, process.pid) > MOST_MEMORY:
-            _log.warning("canary pid=%d holds more than %d MB, ending it", process.pid, MOST_MEMORY >> 20)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        if await asyncio.to_thread(canary_memory.resident, process.pid) > most:
+            _log.warning("canary pid=%d holds more than %d MB, ending it", process.pid, most >> 20)
+            _kill(process)
 
 
-def _memory(pid: int) -> int:
-    """Resident bytes; 0 when the process is gone."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def _ended(code: int) -> str:

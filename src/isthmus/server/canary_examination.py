@@ -56,6 +56,8 @@ class Examination:
     def __init__(self, vetting: Vetting, throw_away: ThrowAway, now: Callable[[], float]) -> None:
         self.live = False
         """Whether it has taken the first answer of every type that is vetted."""
+        self.waiting_since: float | None = None
+        """When the first response was sent since it last answered one; None: it owes no answer."""
         self._vetting = vetting
         self._throw_away = throw_away
         self._now = now
@@ -71,6 +73,7 @@ class Examination:
         """Takes a request."""
         kind = request.type_url
         if request.nonce:
+            self.waiting_since = None
             self._ready.add(kind)
             self.live = self._ready.issuperset(VETTED)
             lane = self._lanes.get(kind)
@@ -90,6 +93,8 @@ class Examination:
                 if lane.flight is None or self._now() >= lane.flight.sent_at + PATIENCE_S:
                     self._show(kind, lane)
         due, self._due = self._due, []
+        if due and self.waiting_since is None:
+            self.waiting_since = self._now()
         return due
 
     def wake_at(self) -> float | None:

@@ -6,6 +6,7 @@ It ends with `IMPOSSIBLE` and a word of why when this machine gives no network n
 program of its own since the control plane, which has threads, cannot safely run Python between fork and exec.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -37,6 +38,9 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"no network namespace for it: {error.strerror}\n")
         sys.exit(IMPOSSIBLE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # where memory is short it is the first to go, and not the control plane
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     # whatever path a configuration names, nothing is written there
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _is_root():
