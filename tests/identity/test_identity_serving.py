@@ -1,6 +1,10 @@
+import contextlib
+import resource
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 
 from isthmus.identity import keys
@@ -42,6 +46,34 @@ def test_another_authority_or_a_damaged_file_means_a_new_certificate(
     third = ServingIdentity.open(tmp_path / "serving", other, NAMES, clock)
     assert other.issued(keys.certificates(third.chain)[0])
     assert first.pin() == third.pin()
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Files cannot grow: the system refuses every write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_does_not_stop_what_can_serve(
+    authority: Authority, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = ServingIdentity.open(tmp_path / "serving", authority, NAMES, clock)
+    clock.forward(days=16)
+    with full_disk():
+        again = ServingIdentity.open(tmp_path / "serving", authority, [*NAMES, "new.example"], clock)
+        assert again.chain == first.chain
+        assert "not renewed, the old one serves" in caplog.text
+        with pytest.raises(OSError, match="large"):
+            again.renew_if_due()
+    assert again.renew_if_due()
+    clock.forward(days=31)
+    with full_disk(), pytest.raises(OSError, match="large"):
+        ServingIdentity.open(tmp_path / "serving", authority, NAMES, clock)
 
 
 def test_it_is_the_control_plane(authority: Authority, tmp_path: Path, clock: Clock) -> None:

@@ -6,6 +6,7 @@ certificate changes. TLS contexts made here take every renewal up by themselves.
     serving-key.pem    0600        serving-chain.pem    leaf and intermediates
 """
 
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ TTL = timedelta(days=30)
 COMMON_NAME = "isthmus"
 SERVICE_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local")
 """Names that every control plane answers to; a client that knows only an address checks the first."""
+
+
+_log = logging.getLogger(__name__)
 
 
 def control_plane_id(trust_domain: str) -> SpiffeId:
@@ -49,7 +53,7 @@ class ServingIdentity:
         cls, directory: Path, authority: Authority, names: Sequence[str], now: Callable[[], datetime]
     ) -> "ServingIdentity":
         """The identity kept in the directory, made or renewed as far as needed to answer to the names,
-        besides its names in the mesh."""
+        besides its names in the mesh. OSError when the disk refuses and there is no good certificate."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key_path, chain_path = directory / KEY, directory / CHAIN
         if not key_path.exists():
@@ -57,7 +61,15 @@ class ServingIdentity:
         chain = chain_path.read_text() if chain_path.exists() else ""
         every = (*SERVICE_NAMES, *names)
         identity = cls(directory, authority, every, keys.load_key(key_path), chain, now)
-        identity.renew_if_due()
+        try:
+            identity.renew_if_due()
+        except OSError as error:
+            leaf = identity._own_leaf()
+            if leaf is None or now() >= leaf.not_valid_after_utc:
+                raise
+            # a full disk must not stop what could serve
+            until = leaf.not_valid_after_utc.isoformat()
+            _log.warning("serving certificate not renewed, the old one serves until=%s: %s", until, error)
         return identity
 
     @property
@@ -128,22 +140,24 @@ class ServingIdentity:
         return context
 
     def _fits(self) -> bool:
-        """Whether the present certificate is ours, for this key and these names, and less than half over."""
+        """Whether the present certificate is ours, for these names, and less than half over."""
+        leaf = self._own_leaf()
+        if leaf is None:
+            return False
+        alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = (
+            tuple(alternatives.get_values_for_type(x509.DNSName)),
+            tuple(alternatives.get_values_for_type(x509.IPAddress)),
+        )
+        half = leaf.not_valid_before_utc + (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 2
+        return named == split_names(self.names) and self._now() < half
+
+    def _own_leaf(self) -> x509.Certificate | None:
+        """The present certificate, if it is ours: for this key, with our identity, of this authority."""
         try:
             leaf = keys.certificates(self.chain)[0]
-            alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            named = (
-                tuple(alternatives.get_values_for_type(x509.DNSName)),
-                tuple(alternatives.get_values_for_type(x509.IPAddress)),
-            )
             own = certificate_identity(leaf, self.authority.trust_domain).spiffe == self.spiffe
         except (ValueError, x509.ExtensionNotFound):
-            return False
-        half = leaf.not_valid_before_utc + (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 2
-        return (
-            own
-            and named == split_names(self.names)
-            and leaf.public_key() == self.key.public_key()
-            and self.authority.issued(leaf)
-            and self._now() < half
-        )
+            return None
+        own = own and leaf.public_key() == self.key.public_key() and self.authority.issued(leaf)
+        return leaf if own else None
