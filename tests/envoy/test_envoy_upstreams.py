@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
 from envoy.config.endpoint.v3 import endpoint_pb2 as assignment_v3
+from envoy.extensions.clusters.common.dns.v3 import dns_pb2 as dns_v3
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns_cluster_v3
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import (
     upstream_proxy_protocol_pb2 as proxy_protocol_v3,
@@ -19,7 +20,7 @@ from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
-from makers import BOOKINFO, World, service
+from makers import BOOKINFO, World, service, workload
 
 # TLS
 
@@ -155,6 +156,16 @@ def test_where_the_caller_wanted_to_at_another_port() -> None:
     found = cluster(World().apply(BOOKINFO, entry("x", said)), "outbound|80||x.com")
     assert found.original_dst_lb_config.upstream_port_override.value == 8080
     assert not found.HasField("transport_socket")
+
+
+@pytest.mark.parametrize(("address", "family"), [("10.0.1.1", "V4_PREFERRED"), ("fd00::1:1", "AUTO")])
+def test_names_are_resolved_to_what_the_caller_can_dial(address: str, family: str) -> None:
+    """AUTO asks for IPv6 first: a machine known by such an address may have no other."""
+    said = "hosts: [x.com], ports: [{number: 80, name: http}], resolution: DNS"
+    world = World().apply(BOOKINFO, entry("x", said), workload("caller-1", address, app="caller"))
+    dns = dns_cluster_v3.DnsCluster()
+    assert cluster(world, "outbound|80||x.com", "caller-1").cluster_type.typed_config.Unpack(dns)
+    assert dns_v3.DnsLookupFamily.Name(dns.dns_lookup_family) == family
 
 
 def test_passed_through_to_the_port_that_was_dialled() -> None:

@@ -118,7 +118,8 @@ def _ask_dns(message: cluster_v3.Cluster, refresh_s: float, resolution: Resoluti
         dns_refresh_rate=duration(refresh_s),
         respect_dns_ttl=True,
         dns_jitter=duration(_DNS_JITTER_S),
-        dns_lookup_family=dns_v3.V4_PREFERRED,
+        # AUTO asks for IPv6 first
+        dns_lookup_family=dns_v3.AUTO if place.ipv6 else dns_v3.V4_PREFERRED,
         all_addresses_in_single_endpoint=resolution is Resolution.DNS_ROUND_ROBIN,
     )
     if not place.router:

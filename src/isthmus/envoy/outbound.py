@@ -55,6 +55,7 @@ def _placed(q: Reader, target: Target, scope: Scope) -> Target:
         locality=scope.locality if spread.depends_on_place else "",
         labels=scope.labels if spread.depends_on_labels else (),
         network=q(networks.own_network, scope),
+        ipv6=scope.dials_ipv6 and service.resolution.asks_dns,
     )
     return replace(target, place=place)
 

@@ -15,6 +15,8 @@ class Place:
     locality: str = ""
     labels: Labels = ()
     network: str = ""
+    ipv6: bool = False
+    """Whether names are resolved to IPv6 addresses where they have any."""
     only_own_network: bool = False
     """Whether what is elsewhere is left out, instead of being reached through its network's gateway."""
 

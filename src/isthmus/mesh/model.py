@@ -344,6 +344,8 @@ class Scope:
     locality: str = ""
     router: bool = False
     """Whether they are gateways."""
+    dials_ipv6: bool = False
+    """Whether IPv6 is how they are known themselves, and dial what has addresses of both families."""
 
 
 def labels_of(*maps: Mapping[str, str]) -> Labels:

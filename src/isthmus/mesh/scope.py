@@ -74,6 +74,7 @@ def scope_of(q: Reader, workload: Key) -> Scope | None:
         network=proxy.network,
         locality=proxy.locality,
         router=router,
+        dials_ipv6=bool(proxy.addresses) and all(":" in address for address in proxy.addresses),
     )
 
 
