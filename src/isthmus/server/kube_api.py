@@ -101,6 +101,7 @@ def kube_api(
         Route("/apis", known(_discovery(core=False))),
         Route("/openapi/v3", known(_known(_document(lambda _: kube_discovery.schema_index())))),
         Route("/openapi/v3/{path:path}", known(_known(_schema))),
+        Route("/openapi/v2", known(_known(_old_schema))),
         Route("/apis/{group}", known(_known(_document(lambda path: kube_discovery.group(path["group"]))))),
         Route("/api/v1", known(_known(_document(lambda _: kube_discovery.resources("", "v1"))))),
         Route(
@@ -192,6 +193,11 @@ async def _schema(request: Request) -> Response:
     if found is None:
         raise no_such_path()
     return answer(found)
+
+
+async def _old_schema(request: Request) -> Response:
+    body, media_type = kube_discovery.old_schema(request.headers.get("accept", ""))
+    return Response(body, media_type=media_type)
 
 
 async def _fine(_: Request) -> Response:

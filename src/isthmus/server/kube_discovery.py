@@ -136,6 +136,28 @@ def schema_index() -> dict[str, Any]:
     return {"paths": found}
 
 
+OLD_SCHEMA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+
+def old_schema(accept: str) -> tuple[bytes, str]:
+    """What `/openapi/v2` says, and its media type: a document of no schemas, for these are in version 3.
+
+    kubectl asks for it before it writes a `List`, and leaves to us what it finds no schema for.
+    """
+    title, shown = "Isthmus", version()["gitVersion"]
+    if "protobuf" not in accept:
+        document = {"swagger": "2.0", "info": {"title": title, "version": shown}, "paths": {}}
+        return dumped(document), "application/json"
+    info = _field(1, title.encode()) + _field(2, shown.encode())
+    return _field(1, b"2.0") + _field(2, info), OLD_SCHEMA_TYPE
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A protobuf field of bytes; short ones only."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
 def _group_names() -> list[str]:
     return list(dict.fromkeys(kind.group for kind in KINDS.values() if kind.group))
 
