@@ -44,7 +44,7 @@ def _head(name: str) -> list[str]:
 
 def _cell(row: Document, name: str, index: int, prefix: str) -> list[str]:
     value = row["cells"][index]
-    text = (prefix if index == 0 else "") + ("<none>" if value in (None, "") else str(value))
+    text = (prefix if index == 0 else "") + ("" if value is None else str(value))
     if name != _PROGRAMMED:
         return [text]
-    return [text, condition(row["object"], _PROGRAMMED).get("reason") or "<none>"]
+    return [text, condition(row["object"], _PROGRAMMED).get("reason", "")]
