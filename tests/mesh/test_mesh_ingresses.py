@@ -2,8 +2,11 @@
 
 from isthmus.api.meta import Key
 from isthmus.api.networking.gateway import GatewaySpec
-from isthmus.api.networking.virtual_service import VirtualServiceSpec
-from isthmus.mesh import ingresses, world
+from isthmus.api.networking.virtual_service import HTTPMatchRequest, VirtualServiceSpec
+from isthmus.api.shapes import StringMatch
+from isthmus.envoy.matches import route_match
+from isthmus.mesh import ingresses, routing, world
+from isthmus.mesh.routing_table import Caller
 from makers import World
 
 INGRESS = """
@@ -47,6 +50,20 @@ def test_the_longest_path_comes_first_and_an_exact_one_before_its_prefix() -> No
     ports = [route.route[0].destination.port.number for route in found if route.route[0].destination.port]
     assert ports == [8000, 81, 80, 80]
     assert found[0].route[0].destination.host == "web.shop.svc.cluster.local"
+
+
+def test_its_prefixes_are_of_whole_segments() -> None:
+    """https://kubernetes.io/docs/concepts/services-networking/ingress/#path-types"""
+    made = World().apply(INGRESS, SERVICE)
+    key = Key("VirtualService", "shop", f"shop-example-com-web-{NAME}")
+    caller = Caller("edge", gateway=f"isthmus-system/web-{NAME}-shop")
+    found = made.engine(routing.http_table, key, caller, 80)
+    assert found
+    assert all(rule.by_segment for rule in found)
+    said = route_match(found[-1].match, by_segment=True)
+    assert (said.path_separated_prefix, said.prefix) == ("/a", "")
+    everything = HTTPMatchRequest(uri=StringMatch(prefix="/"))
+    assert route_match(everything, by_segment=True).prefix == "/"
 
 
 def test_servers_of_its_gateway() -> None:

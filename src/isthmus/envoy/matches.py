@@ -20,13 +20,15 @@ _ANYTHING = "*"
 """As a regular expression this asks only that the value is there."""
 
 
-def route_match(said: HTTPMatchRequest | None) -> route_components_v3.RouteMatch:
-    """All conditions of a match; without one, every request."""
+def route_match(said: HTTPMatchRequest | None, *, by_segment: bool = False) -> route_components_v3.RouteMatch:
+    """All conditions of a match; without one, every request. `by_segment`: prefixes are of whole segments."""
     message = route_components_v3.RouteMatch()
     if said is None:
         message.prefix = "/"
         return message
     _path(message, said)
+    if by_segment and (path := message.prefix.rstrip("/")):
+        message.path_separated_prefix = path
     # conditions of one name keep their order: those that must hold come first
     message.headers.extend(sorted(_headers(said), key=lambda matcher: matcher.name))
     pseudo = ((":method", said.method), (":authority", said.authority), (":scheme", said.scheme))

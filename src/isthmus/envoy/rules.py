@@ -58,7 +58,9 @@ def rule_route(
 ) -> route_components_v3.Route:
     """The route of a rule; `tls` says whether its requests come over TLS that the proxy opens."""
     said = rule.actions
-    route = route_components_v3.Route(name=rule.name, match=route_match(rule.match))
+    route = route_components_v3.Route(
+        name=rule.name, match=route_match(rule.match, by_segment=rule.by_segment)
+    )
     if rule.match and rule.match.stat_prefix:
         route.stat_prefix = rule.match.stat_prefix
     change_headers(route, said.headers)

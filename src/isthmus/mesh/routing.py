@@ -24,6 +24,7 @@ from isthmus.api.shapes import Percent
 from isthmus.engine import Reader
 from isthmus.mesh import routing_hashes, services, world
 from isthmus.mesh.hosts import exported
+from isthmus.mesh.ingresses import INGRESS_PATHS, PATHS_ANNOTATION
 from isthmus.mesh.model import Destination, Labels, labels_of
 from isthmus.mesh.routing_rules import KIND, gateways, http_rules
 from isthmus.mesh.routing_table import MESH, Caller, HttpRule, Mirror
@@ -123,6 +124,8 @@ def http_table(
     """The HTTP rules of a VirtualService for one caller and port; none when it says nothing to them."""
     rules: list[HttpRule] = []
     hash_of = dict(hashes)
+    fact = world.fact(q, key)
+    by_segment = fact is not None and fact.annotations.get(PATHS_ANNOTATION) == INGRESS_PATHS
     for route in q(http_rules, key).value:
         matches = _applying(route, caller, port)
         if matches is None:
@@ -138,7 +141,7 @@ def http_table(
         sticky = tuple(_hashes(route, hash_of)) if hash_of else ()
         for match in matches:
             name = f"{route.name}.{match.name}" if match and match.name else route.name
-            rules.append(HttpRule(name, match, targets, route, mirrors, sticky, port))
+            rules.append(HttpRule(name, match, targets, route, mirrors, sticky, port, by_segment))
             if match is None or _takes_all(match):
                 return tuple(rules)  # nothing gets past a rule that always holds
     return tuple(rules)

@@ -53,6 +53,8 @@ class HttpRule:
     hashes: tuple[ConsistentHashLB, ...] = ()
     port: int = 0
     """The port that the request came to."""
+    by_segment: bool = False
+    """Whether a prefix is of whole segments of the path: `/a` leads `/a/b`, not `/ab`."""
 
 
 @dataclass(frozen=True, slots=True)
