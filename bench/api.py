@@ -135,8 +135,8 @@ async def _watched(api: Api) -> tuple[list[float], list[float]]:
 
     medians, lasts = [], []
     async with client.connected(api) as connection:
-        listed = json.loads(await connection.ask("GET", f"{_ENTRIES}/e0"))
-        wanted = listed["metadata"]["generation"]
+        wanted = json.loads(await connection.ask("GET", f"{_ENTRIES}/e0"))["metadata"]["generation"]
+        listed = json.loads(await connection.ask("GET", f"{_ENTRIES}?limit=1"))
         async with asyncio.TaskGroup() as tasks:
             since = listed["metadata"]["resourceVersion"]
             watchers = [tasks.create_task(watch(number, since)) for number in range(WATCHERS)]

@@ -37,11 +37,14 @@ def test_what_a_change_costs_does_not_grow_with_what_stands() -> None:
     assert judgement.judged - before == 10 * 2 * len(changed)
 
 
-def test_what_analysis_has_not_seen_is_not_judged_yet() -> None:
-    objects = {key("vm"): Committed("u", 1, 7)}
-    judgement = Judgement(objects)
+def test_what_analysis_has_not_seen_is_judged_without_it() -> None:
+    judgement = Judgement({key("vm"): Committed("u", 1, 7)})
+    (verdict,) = judgement.judge((), {}, 6).values()
+    assert (verdict.programmed.reason, verdict.resolved) == ("NoProxies", None)
     assert judgement.judge((), {}, 6) == {}
+    assert judgement.judged == 1
     (verdict,) = judgement.judge((), {key("vm"): (Problem("spec", "is odd"),)}, 7).values()
+    assert verdict.resolved is not None
     assert verdict.resolved.status == "False"
 
 

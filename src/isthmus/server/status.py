@@ -1,9 +1,9 @@
 """Verdicts of the fleet -> conditions in the store.
 
     a commit, an answer ─▶ the verdicts that changed ─▶ a transaction, each against its object's latest state
-                               └── "waits for answers": only when it has done so for a second
+                               └── incomplete (answers or analysis outstanding): only after a second
 
-An answer mostly comes within milliseconds, and then one write tells it. While one transaction is written, and
+Both mostly come within milliseconds, and then one write tells it. While one transaction is written, and
 as long again, further verdicts gather: however many there are, clients' writes have half of the store.
 """
 
@@ -22,7 +22,7 @@ from isthmus.xds.fleet import Fleet
 from isthmus.xds.verdicts import Condition, Verdict, outweighs
 
 RECHECK_S = 1.0
-"""How long answers may be outstanding before that is told, and how often it is told anew (who is late)."""
+"""How long something may be outstanding before that is told, and how often it is told anew (who is late)."""
 _AT_ONCE = 1000
 """Most objects of one transaction: clients' writes wait for it."""
 
@@ -38,7 +38,7 @@ class StatusWriter:
         self._now = now
         self._unwritten: dict[Key, Verdict] = {}
         self._waiting: dict[Key, Verdict] = {}
-        """Verdicts that say that answers are outstanding: most are outdated soon."""
+        """Verdicts of which something is outstanding: most are outdated soon."""
         self._waited: dict[Key, Verdict] = {}
         """Those of them that were there at the last recheck."""
         self._wake = asyncio.Event()
@@ -74,9 +74,10 @@ class StatusWriter:
 
     def _take(self, verdicts: Mapping[Key, Verdict]) -> None:
         for key, verdict in verdicts.items():
-            pending = verdict.programmed.status == "Unknown"
-            (self._waiting if pending else self._unwritten)[key] = verdict
-            if not pending:
+            if verdict.programmed.status == "Unknown" or verdict.resolved is None:
+                self._waiting[key] = verdict
+            else:
+                self._unwritten[key] = verdict
                 self._waiting.pop(key, None)
 
     def _recheck(self) -> None:
@@ -115,7 +116,7 @@ def judged(obj: Object | None, verdict: Verdict, now: str) -> Object | None:
         return obj
     old: list[Mapping[str, Any]] = list(obj.status.get("conditions", ()))
     by_type = {str(condition.get("type")): condition for condition in old}
-    verdicts = [verdict.resolved]
+    verdicts = [verdict.resolved] if verdict.resolved else []
     known = by_type.get(verdict.programmed.type, {})
     if outweighs(verdict, known.get("reason", ""), known.get("observedGeneration", 0)):
         verdicts.insert(0, verdict.programmed)

@@ -32,6 +32,9 @@ class Judgement:
         self.judged = 0
         self._objects = objects
         self._due = set(objects)
+        self._ahead: set[Key] = set()
+        """Those that analysis has not seen yet."""
+        self._analysed = -1
         self._published: dict[Key, Verdict] = {}
         self._problems: Mapping[Key, tuple[Problem, ...]] = {}
         self._refused: Mapping[Key, Sequence[tuple[str, Refusal]]] = {}
@@ -51,10 +54,14 @@ class Judgement:
     def judge(
         self, proxies: Sequence[Answers], problems: Mapping[Key, tuple[Problem, ...]], analysed: int
     ) -> dict[Key, Verdict]:
-        """The verdicts that changed. `problems` are of revision `analysed`: what came later has to wait."""
+        """The verdicts that changed. `problems` are of revision `analysed`: what came later has none yet."""
         refused = refused_by_source(proxies)
         floor = min((proxy.watermark for proxy in proxies), default=0)
         due, self._due = self._due, set()
+        if analysed != self._analysed:
+            self._analysed = analysed
+            due |= self._ahead
+            self._ahead = set()
         due |= _differing(refused, self._refused)
         if problems is not self._problems:
             due |= _differing(problems, self._problems)
@@ -66,17 +73,16 @@ class Judgement:
         changed: dict[Key, Verdict] = {}
         for key in due:
             committed = self._objects.get(key)
-            if committed is not None and committed.revision > analysed:
-                self._due.add(key)
-                continue
-            self._settle(
-                key, None if committed is None or (proxies and committed.revision <= floor) else committed
-            )
+            settled = committed is None or bool(proxies and committed.revision <= floor)
+            self._settle(key, None if settled else committed)
             if committed is None:
                 self._published.pop(key, None)
                 continue
             self.judged += 1
-            found = problems.get(key, ())
+            found: tuple[Problem, ...] | None = problems.get(key, ())
+            if committed.revision > analysed:
+                self._ahead.add(key)
+                found = None
             verdict = verdict_on(committed, proxies, refused.get(key, ()), found, floor=floor)
             if (new := self._news(key, verdict)) is not None:
                 self._published[key] = changed[key] = new

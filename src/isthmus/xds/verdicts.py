@@ -54,7 +54,8 @@ class Verdict:
     uid: str
     generation: int
     programmed: Condition
-    resolved: Condition
+    resolved: Condition | None
+    """None as long as analysis has not seen this generation."""
     strength: int = 0
     """Of `programmed`."""
 
@@ -79,11 +80,11 @@ def verdict_on(
     committed: Committed,
     proxies: Sequence[Answers],
     refused: Sequence[tuple[str, Refusal]],
-    problems: Sequence[Problem],
+    problems: Sequence[Problem] | None,
     *,
     floor: int,
 ) -> Verdict:
-    """The verdict on one object: what proxies refused of it, what is wrong with it.
+    """The verdict on one object: what proxies refused of it, what is wrong with it (None: not known yet).
 
     `floor` is the lowest watermark of the proxies.
     """
@@ -93,7 +94,7 @@ def verdict_on(
         uid=committed.uid,
         generation=committed.generation,
         programmed=programmed,
-        resolved=_resolved(problems),
+        resolved=None if problems is None else _resolved(problems),
         strength=max(_STRENGTH.values()) if bare else _STRENGTH[programmed.reason],
     )
 
