@@ -4,6 +4,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,15 @@ def test_what_is_not_known_has_expired(server: KubeServer) -> None:
         assert watch.response.readline() == b""
     assert server.request("GET", f"{ENTRIES}?watch=true&resourceVersion=x").code == 400
     assert server.request("GET", f"{ENTRIES}?watch=true&timeoutSeconds=x").code == 400
+
+
+def test_a_watch_goes_on_after_a_restart(tmp_path: Path) -> None:
+    with kube_server(tmp_path) as server:
+        server.apply(namespace())
+        version = server.request("POST", ENTRIES, workload_entry("a")).document["metadata"]["resourceVersion"]
+        server.request("POST", ENTRIES, workload_entry("b"))
+        server.request("DELETE", f"{ENTRIES}/a")
+    with kube_server(tmp_path) as server:
+        with watching(server, f"{ENTRIES}?watch=true&resourceVersion={version}") as watch:
+            server.request("POST", ENTRIES, workload_entry("c"))
+            assert [watch.name() for _ in range(3)] == [("ADDED", "b"), ("DELETED", "a"), ("ADDED", "c")]

@@ -1,21 +1,25 @@
-"""The SQLite file: objects as Kubernetes JSON, one row each, and the newest revision.
+"""The SQLite file: objects as Kubernetes JSON, one row each, the newest revision; at the end, newest changes.
 
 WAL with synchronous=FULL: a commit that returned survives a power cut. The file is locked for one process.
 A file of a newer version, of another program, or a damaged one is refused and left as it is.
 """
 
 import json
+import logging
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from isthmus.api.codec import decode
 from isthmus.api.text import text
+from isthmus.store import history
 from isthmus.store.base import Event, StoreUnavailable, StoreUnreadable
 from isthmus.store.transaction import State
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ROWS = 500
 """Most rows of one statement."""
@@ -41,6 +45,8 @@ class StoreFile:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._recent: deque[Event] = deque(maxlen=history.KEPT)
+        self._written = False
 
     @classmethod
     def open(cls, path: Path) -> "StoreFile":
@@ -79,6 +85,14 @@ class StoreFile:
             raise StoreUnreadable(f"{self.path}: {_advice(error)}") from error
         return state
 
+    def changes(self, state: State) -> list[Event]:
+        """The newest changes that led to what the file holds, as far as they are known, in order."""
+        try:
+            self._recent.extend(history.recall(self._connection, state))
+            return list(self._recent)
+        except (sqlite3.Error, ValueError) as error:
+            raise StoreUnreadable(f"{self.path}: {_advice(error)}") from error
+
     def commit(self, events: Sequence[Event]) -> None:
         """Makes the changes durable, all or none; StoreUnavailable when that is not possible."""
         try:
@@ -94,6 +108,8 @@ class StoreFile:
                 raise
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: nothing was written: {error}") from error
+        self._recent.extend(events)
+        self._written = True
 
     def copy(self, path: Path) -> None:
         """Writes everything into a new file (0600)."""
@@ -107,8 +123,15 @@ class StoreFile:
             raise StoreUnavailable(f"{path}: no copy was made: {error}") from error
 
     def close(self) -> None:
-        """Closes the file."""
-        self._connection.close()
+        """Closes the file. Watchers of the next one that opens it go on where they were."""
+        try:
+            if self._written:
+                history.remember(self._connection, self._recent)
+        except sqlite3.Error as error:
+            # a full disk, say: nothing is lost but that they list again
+            _log.warning("newest changes not kept file=%s error=%s", self.path, error)
+        finally:
+            self._connection.close()
 
     def _prepare(self) -> None:
         # exclusive before the first read: a second server on the same file is refused, and WAL needs no
@@ -132,6 +155,7 @@ class StoreFile:
         found = self._one("PRAGMA quick_check(1)")
         if found != "ok":
             raise StoreUnreadable(f"{self.path}: {_advice(found)}")
+        self._connection.execute(history.TABLE)
 
     def _one(self, sql: str) -> Any:
         row = self._connection.execute(sql).fetchone()

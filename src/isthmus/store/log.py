@@ -47,12 +47,13 @@ class _Shelf:
 class WatchLog:
     """The newest changes in order, and everybody who waits for the next one. Lives in one event loop."""
 
-    def __init__(self, revision: int, capacity: int) -> None:
-        self.revision = revision
-        self._started = revision
+    def __init__(self, revision: int, capacity: int, past: Sequence[Event] = ()) -> None:
+        """`past`: the newest changes up to the revision, all from the first of them on."""
+        self._started = past[0].revision - 1 if past else revision
         self._capacity = capacity
-        self._shelves: dict[str | None, _Shelf] = {None: _Shelf(revision, capacity)}
+        self._shelves: dict[str | None, _Shelf] = {}
         self._closed = False
+        self.publish(past, revision)
 
     def publish(self, events: Sequence[Event], revision: int) -> None:
         """Appends changes and wakes the watchers."""

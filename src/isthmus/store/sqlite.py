@@ -93,14 +93,16 @@ class _Published:
 class SqliteStore:
     """A `Store` over one file. Open it with `await SqliteStore.open(path)`, end it with `await close()`."""
 
-    def __init__(self, file: StoreFile, state: State, now: Callable[[], float]) -> None:
+    def __init__(
+        self, file: StoreFile, state: State, past: Sequence[Event], now: Callable[[], float]
+    ) -> None:
         self._file = file
         self._state = state
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._calls: queue.SimpleQueue[_Call | _Copy | None] = queue.SimpleQueue()
         self._published = _Published(state.objects.values())
-        self._log = WatchLog(state.revision, _WATCH_LOG)
+        self._log = WatchLog(state.revision, _WATCH_LOG, past)
         self._closing = False
         self._closed = asyncio.Event()
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -110,16 +112,17 @@ class SqliteStore:
     async def open(cls, path: Path, now: Callable[[], float] = time.time) -> "SqliteStore":
         """Opens or makes the file; StoreUnreadable when it cannot be used. `now` gives epoch seconds."""
 
-        def load() -> tuple[StoreFile, State]:
+        def load() -> tuple[StoreFile, State, list[Event]]:
             file = StoreFile.open(path)
             try:
-                return file, file.load()
+                state = file.load()
+                return file, state, file.changes(state)
             except BaseException:
                 file.close()
                 raise
 
-        file, state = await asyncio.to_thread(load)
-        return cls(file, state, now)
+        file, state, past = await asyncio.to_thread(load)
+        return cls(file, state, past, now)
 
     @property
     def revision(self) -> int:
