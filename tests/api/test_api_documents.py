@@ -56,3 +56,15 @@ def test_empty_files_and_directives() -> None:
 def test_a_marker_line_may_hold_the_document() -> None:
     documents, _ = read_documents("--- {kind: A}\n--- {kind: B}\n", "f")
     assert [(document.data["kind"], document.line) for document in documents] == [("A", 1), ("B", 2)]
+
+
+def test_a_text_of_several_lines_keeps_its_end() -> None:
+    text = "kind: A\nx: |\n  a\n---\nkind: B\nx: |\n  b\n"
+    assert [document.data["x"] for document in read_documents(text, "f")[0]] == ["a\n", "b\n"]
+    assert [document.data["x"] for document in read_documents(text.rstrip(), "f")[0]] == ["a\n", "b"]
+
+
+def test_a_text_keeps_its_odd_line_breaks() -> None:
+    documents, _ = read_documents('x: "a\u2028b\x85c"\n---\n{"x": "a\u2028b"}\n', "f")
+    assert documents[1].data == {"x": "a\u2028b"}
+    assert len(documents) == 2

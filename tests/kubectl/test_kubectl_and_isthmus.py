@@ -14,6 +14,7 @@ from kubectl_client import Kubectl
 from ruamel.yaml import YAML
 
 from documents import service, virtual_service, workload_entry
+from isthmus.cli.documents import as_yaml
 from isthmus.cli.main import main
 
 pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(180)]
@@ -151,7 +152,7 @@ def names(kube: Kubectl) -> set[str]:
 @pytest.mark.parametrize("recursive", [False, True])
 def test_what_is_applied_and_deleted(kube: Kubectl, tmp_path: Path, recursive: bool) -> None:
     (tmp_path / "below").mkdir()
-    (tmp_path / "a.yaml").write_text(json.dumps(service("a")) + "\n---\n---\n" + json.dumps(service("b")))
+    (tmp_path / "a.yaml").write_text(as_yaml(service("a")) + "---\n---\n" + as_yaml(service("b")))
     (tmp_path / "b.yml").write_text("# nothing but words\n")
     (tmp_path / "c.json").write_text(json.dumps(workload_entry("c")))
     (tmp_path / "notes.txt").write_text("not read")
@@ -170,7 +171,7 @@ def test_what_is_applied_and_deleted(kube: Kubectl, tmp_path: Path, recursive: b
 
 
 def test_standard_input(kube: Kubectl) -> None:
-    text = json.dumps(service("a")) + "\n---\n" + json.dumps(workload_entry("b"))
+    text = as_yaml(service("a")) + "---\n" + as_yaml(workload_entry("b"))
     for run in (kube, lambda *args, stdin: isthmus(kube, *args, stdin=stdin)):
         run("apply", "-f", "-", stdin=text)
         assert names(kube) == {"service/a", "workloadentry.networking.istio.io/b"}
@@ -180,7 +181,7 @@ def test_standard_input(kube: Kubectl) -> None:
 
 def test_one_bad_document(kube: Kubectl) -> None:
     """Here the two differ, by design: kubectl applies what it can, `isthmus apply` all or nothing."""
-    text = json.dumps(service("a")) + "\n---\n" + json.dumps(workload_entry("b", "300.1.1.1"))
+    text = as_yaml(service("a")) + "---\n" + as_yaml(workload_entry("b", "300.1.1.1"))
     ours = isthmus(kube, "apply", "-f", "-", stdin=text)
     assert (ours.exit_code, names(kube)) == (1, set())
     assert (kube("apply", "-f", "-", stdin=text).code, names(kube)) == (1, {"service/a"})

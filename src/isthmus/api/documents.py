@@ -61,7 +61,7 @@ def read_documents(text: str, source: str) -> tuple[list[Document], list[Unreada
         try:
             data = _Plain().made(_value(part)).value
         except MarkedYAMLError as error:
-            unreadable.append(_marked(error, source, line))
+            unreadable.append(_marked(error, source, line, part))
         except RecursionError:
             unreadable.append(Unreadable(source, line, TOO_DEEP))
         except (YAMLError, ValueError) as error:
@@ -103,21 +103,16 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
     # `---` at the beginning of a line ends a document wherever it stands, so each document can be read alone
     # and a syntax error in one does not hide the mistakes of the next
     begin, lines = 1, list[str]()
-    for number, line in enumerate(_lines(text.removeprefix("\ufeff")), start=1):
+    for number, line in enumerate(_LINE_BREAK.split(text.removeprefix("\ufeff")), start=1):
         marker = _MARKER.match(line)
         if marker is None:
             lines.append("" if line.startswith("%") and not any(lines) else line)
             continue
         if any(map(_SAYS, lines)):
-            yield begin, "\n".join(lines)
+            yield begin, "\n".join([*lines, ""])
         # what follows the marker on its line belongs to the next document
         begin, lines = number, [" " * marker.end() + line[marker.end() :]]
     yield begin, "\n".join(lines)
-
-
-def _lines(text: str) -> list[str]:
-    lines = _LINE_BREAK.split(text)
-    return lines if lines[-1] else lines[:-1]
 
 
 def _items(data: dict[str, Any]) -> list[Mapping[str, Any]]:
@@ -127,9 +122,10 @@ def _items(data: dict[str, Any]) -> list[Mapping[str, Any]]:
     return [data]
 
 
-def _marked(error: MarkedYAMLError, source: str, begin: int) -> Unreadable:
+def _marked(error: MarkedYAMLError, source: str, begin: int, part: str) -> Unreadable:
     mark = error.problem_mark or error.context_mark
-    line = begin + (mark.line if mark else 0)
+    # what is missing at the end is missing in the last line, not in the one after it
+    line = begin + min(mark.line if mark else 0, part.rstrip("\n").count("\n"))
     if isinstance(error, DuplicateKeyError):
         found = re.search(r'found duplicate key "(.*?)"', str(error.problem))
         key = found[1] if found else "a key"

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.resolver import implicit_resolvers
 
 _KEPT_BY_THE_SERVER = (
     "managedFields",
@@ -31,11 +33,35 @@ def written(document: Mapping[str, Any], *, keep: tuple[str, ...] = ()) -> dict[
     }
 
 
+class _Texts(RoundTripRepresenter):
+    """Quotes texts that some version of YAML takes for something else: `yes`, `22:22`, `1e3`, `0o14`."""
+
+
+def _text(representer: _Texts, text: str) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
+
+
+def _style(text: str) -> str | None:
+    if not text.replace("\n", "").isprintable():
+        return '"'
+    if "\n" in text:
+        # as a block, where no line's own spaces make that hard to read
+        plain = text.strip("\n") and all(line == line.strip() for line in text.split("\n"))
+        return "|" if plain and text[0] != "\n" and not text.endswith("\n\n") else '"'
+    if any(pattern.match(text) for _, _, pattern, _ in implicit_resolvers):
+        return "'"
+    return None
+
+
+_Texts.add_representer(str, _text)
+
+
 def as_yaml(document: Mapping[str, Any]) -> str:
-    """A document as YAML."""
+    """A document as YAML that every reader of YAML, old or new, reads as the same."""
     out = io.StringIO()
     yaml = YAML()
-    yaml.width = 4096
+    yaml.Representer = _Texts
+    yaml.width = 1 << 20
     yaml.indent(mapping=2, sequence=2, offset=0)
     yaml.dump(dict(document), out)
     return out.getvalue()
