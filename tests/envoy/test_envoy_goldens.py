@@ -8,7 +8,6 @@ from golden import CASES, manifests, readable
 from real_envoy import can_unshare, running, served
 from real_identity import secrets
 
-from isthmus.envoy.access import SLOTS
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, HOST, LISTENER, ROUTES
 from isthmus.envoy.soundness import faults
 
@@ -37,9 +36,7 @@ async def test_envoy_takes_it(case: Path, tmp_path: Path) -> None:
     del found[HOST]
     socket = tmp_path / "xds.sock"
     # Envoy asks for routes, endpoints and filters only when something needs them
-    wanted = [t for t in (CLUSTER, ENDPOINTS, LISTENER, ROUTES) if found[t]]
-    if any(slot.encode() in listener.body for listener in found[LISTENER].values() for slot in SLOTS):
-        wanted.append(EXTENSION)
+    wanted = [t for t in (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION) if found[t]]
     async with served(socket) as discovery, running(tmp_path, socket), asyncio.timeout(15):
         discovery.secrets = secrets(tmp_path)
         await discovery.push(found)

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from isthmus._pb.isthmus.agent.v1 import agent_pb2
 from isthmus.api.meta import Key
+from isthmus.envoy.access import SLOTS
 from isthmus.envoy.resource import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     HOST,
     LISTENER,
     ROUTES,
@@ -274,3 +276,13 @@ def test_every_history_ends_where_a_fresh_start_ends(changes: list[tuple[str, st
     for name in sick:
         fresh.unhealthy("bookinfo", name)
     assert _versions(world) == _versions(fresh)
+
+
+def test_filters_are_sent_where_a_listener_asks_for_them() -> None:
+    """What is wanted and never asked for would keep every answer waiting."""
+    gateway = workload("ingress-1", "10.0.0.9", namespace="edge").replace(
+        "namespace: edge}", "namespace: edge, annotations: {isthmus.dev/proxy: gateway}}"
+    )
+    world = World().apply(BOOKINFO, gateway)
+    assert set(world.manifest(EXTENSION, "bookinfo", "productpage-1")) == set(SLOTS)
+    assert world.manifest(EXTENSION, "edge", "ingress-1") == {}

@@ -12,7 +12,7 @@ Each rule becomes a policy `ns[NAMESPACE]-policy[NAME]-rule[N]`, as Istio names 
 policy. On connections Envoy asks the policies only when the caller's first bytes come (see `access_callers`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from envoy.config.core.v3 import config_source_pb2 as config_source_v3
@@ -30,7 +30,7 @@ from isthmus.engine import Reader
 from isthmus.envoy import access_conditions
 from isthmus.envoy.access_names import Names
 from isthmus.envoy.message import from_ads, packed, resource
-from isthmus.envoy.resource import EXTENSION, PREFIX, Manifest
+from isthmus.envoy.resource import EXTENSION, PREFIX, Manifest, Resource
 from isthmus.mesh import world
 from isthmus.mesh.authorization import Policy
 
@@ -79,8 +79,15 @@ def discovered(name: str) -> hcm_v3.HttpFilter:
     return hcm_v3.HttpFilter(name=name, config_discovery=source)
 
 
-def extensions(q: Reader, policies: tuple[Policy, ...]) -> Manifest:
-    """What stands in the slots; nothing is refused by a slot without policies."""
+def extensions(q: Reader, policies: tuple[Policy, ...], listeners: Iterable[Resource]) -> Manifest:
+    """What stands in the slots of these listeners: a proxy asks for no others."""
+    bodies = [each.body for each in listeners]
+    filled = q(_filled_slots, policies)
+    return {name: made for name, made in filled.items() if any(name.encode() in body for body in bodies)}
+
+
+def _filled_slots(q: Reader, policies: tuple[Policy, ...]) -> Manifest:
+    """What stands in each slot; nothing is refused by one without policies."""
     said = q(access, policies)
     found = {}
     for name, actions in SLOTS.items():

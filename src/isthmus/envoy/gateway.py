@@ -42,7 +42,7 @@ def edge_manifest(q: Reader, type_url: str, edge: Edge) -> Manifest:
     if type_url == ROUTES:
         return q(routes, edge)
     if type_url == EXTENSION:
-        return q(access.extensions, edge.policies)
+        return access.extensions(q, edge.policies, q(edge_listeners, edge).values())
     if type_url == SECRET:
         return {**q(outbound.credentials, edge.scope), **q(secrets, edge)}
     if type_url == HOST:

@@ -56,7 +56,8 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     if type_url == ROUTES:
         return q(outbound_routes, scope)
     if type_url == EXTENSION:
-        return q(access.extensions, q(authorization.enforced, workload))
+        own = q(inbound.inbound_listeners, workload)
+        return access.extensions(q, q(authorization.enforced, workload), own)
     if type_url == HOST:
         return _by_name(q(host_config, workload, scope))
     return {}
