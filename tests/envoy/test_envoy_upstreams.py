@@ -116,6 +116,19 @@ def test_the_meshs_tls_with_a_name_and_identities_of_ones_own() -> None:
     assert san["matcher"] == {"exact": "spiffe://td/ns/a/sa/b"}
 
 
+def test_what_is_dialled_need_not_be_of_the_subset() -> None:
+    """A headless service's callers dial a machine by its address, whatever subset a rule sends them to."""
+    world = World().apply(
+        BOOKINFO,
+        service("x", 80, vip="None"),
+        workload("x-1", "10.0.7.1", app="x", version="v1"),
+        rule("{}", "x", ", subsets: [{name: v2, labels: {version: v2}}]"),
+    )
+    found = cluster(world, "outbound|80|v2|x.bookinfo.svc.cluster.local")
+    context = tls_context(found.transport_socket)
+    assert context["sni"] == "outbound_.80_.v2_.x.bookinfo.svc.cluster.local"
+
+
 def test_the_callers_address_goes_first() -> None:
     found = cluster_with("{proxyProtocol: {version: V2}, tls: {mode: DISABLE}}")
     outer = proxy_protocol_v3.ProxyProtocolUpstreamTransport()

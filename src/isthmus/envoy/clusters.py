@@ -163,7 +163,10 @@ def _secure(
     settings = q(world.settings)
     follows = message.HasField("type") and message.type == Cluster.ORIGINAL_DST
     peers = upstream_tls.Peers(
-        identities=q(endpoints.identities, target.host, target.port, subset.labels, target.sources),
+        # what is dialled need not be of the subset
+        identities=q(
+            endpoints.identities, target.host, target.port, () if follows else subset.labels, target.sources
+        ),
         named=service.subject_alt_names,
         namespace=f"spiffe://{settings.trust_domain}/ns/{service.namespace}/sa/",
         automatic=settings.auto_mtls
