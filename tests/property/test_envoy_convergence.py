@@ -126,7 +126,9 @@ def virtual_services(draw: st.DrawFn) -> dict[str, Any]:
             first = {"match": [{"uri": uri[kind]}], "route": [{"destination": destination}]}
             rest = {"route": [{"destination": {"host": host}}], "timeout": f"{draw(st.integers(1, 3))}s"}
             routes = {"http": [first, rest]}
-    return document("VirtualService", draw(st.sampled_from(("v1", "v2"))), {"hosts": [host], **routes})
+    bound = draw(st.sampled_from(([], [], ["door"], ["mesh", "door", "gate"])))
+    spec = {"hosts": [host], **({"gateways": bound} if bound else {}), **routes}
+    return document("VirtualService", draw(st.sampled_from(("v1", "v2"))), spec)
 
 
 @st.composite
@@ -158,8 +160,18 @@ def sidecars(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def gateways(draw: st.DrawFn) -> dict[str, Any]:
-    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [draw(hosts)]}
-    return document("Gateway", "door", {"selector": {"app": "a"}, "servers": [server]})
+    servers = {
+        "http": {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [draw(hosts)]},
+        "tcp": {"port": {"number": 3306, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]},
+        "tls": {
+            "port": {"number": 443, "name": "tls", "protocol": "TLS"},
+            "hosts": ["*.wild.test"],
+            "tls": {"mode": "PASSTHROUGH"},
+        },
+    }
+    chosen = draw(st.lists(st.sampled_from(sorted(servers)), min_size=1, unique=True))
+    spec = {"selector": {"app": "a"}, "servers": [servers[name] for name in chosen]}
+    return document("Gateway", draw(st.sampled_from(("door", "gate"))), spec)
 
 
 @st.composite
@@ -241,14 +253,18 @@ class World:
         await self.start()
 
 
-BASE = read(
-    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
-    document(
-        "WorkloadEntry", "vm-1", {"address": "10.0.0.1", "labels": {"app": "a"}, "serviceAccount": "shop"}
-    ),
-    document("Service", "c", {"selector": {"app": "a"}, "ports": service_ports(((82, "http"),))}),
-)
-FOUNDATION = {obj.key for obj in BASE}
+def base(role: str) -> list[Object]:
+    """A machine of a role, and a service."""
+    spec = {"address": "10.0.0.1", "labels": {"app": "a"}, "serviceAccount": "shop"}
+    annotations = {"isthmus.dev/proxy": "gateway"} if role == "gateway" else {}
+    return read(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+        document("WorkloadEntry", "vm-1", spec, annotations=annotations),
+        document("Service", "c", {"selector": {"app": "a"}, "ports": service_ports(((82, "http"),))}),
+    )
+
+
+FOUNDATION = {obj.key for obj in base("sidecar")}
 
 
 def is_refused(obj: Object) -> bool:
@@ -311,8 +327,9 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
     return Identities.in_directory(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.mark.parametrize("role", ["sidecar", "gateway"])
 @settings(
-    max_examples=HISTORIES or 15,
+    max_examples=HISTORIES or 10,
     derandomize=not HISTORIES,
     database=None,
     # to make a failing history shorter takes minutes: ask for more histories, and it is done
@@ -325,12 +342,14 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
     ],
 )
 @given(history=st.lists(steps, min_size=3, max_size=12))
-async def test_envoy_ends_with_what_is_stored(identities: Identities, history: list[tuple[str, Any]]) -> None:
+async def test_envoy_ends_with_what_is_stored(
+    identities: Identities, role: str, history: list[tuple[str, Any]]
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         async with AsyncExitStack() as stack:
             world = World(directory, identities, stack)
-            await world.start(*BASE)
+            await world.start(*base(role))
             proxy = await stack.enter_async_context(envoy(directory, world.socket, identities, VM))
             for action, what in history:
                 await getattr(world, action)(what)
