@@ -33,6 +33,7 @@ def test_tables(kube: Kubectl) -> None:
     assert wide[0].endswith("SELECTOR")
     assert "9080/TCP,9081/TCP" in wide[1]
     assert "app=ratings" in wide[1]
+    assert kube.fine("get", "all", "-o", "name").split() == ["service/ratings"]
     named = kube.fine("get", "istio-io", "-o", "name").split()
     assert named == ["serviceentry.networking.istio.io/mysql"]
     assert kube("get", "dr").err == "No resources found in bookinfo namespace.\n"

@@ -207,7 +207,8 @@ def test_openapi(server: KubeServer) -> None:
     ]["patch"]
     assert patch["x-kubernetes-group-version-kind"]["kind"] == "PeerAuthentication"
     assert {"dryRun", "fieldValidation", "fieldManager"} <= {row["name"] for row in patch["parameters"]}
-    assert server.request("GET", "/openapi/v2").code == 404
+    old = server.request("GET", "/openapi/v2").document
+    assert (old["swagger"], old["paths"]) == ("2.0", {})
     assert server.request("GET", "/openapi/v3/apis/x/v1").code == 404
 
 
@@ -221,6 +222,23 @@ def references(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from references(value)
+
+
+def test_openapi_says_what_is_needed_and_how_lists_merge(server: KubeServer) -> None:
+    schemas = server.request("GET", "/openapi/v3/apis/networking.istio.io/v1").document["components"][
+        "schemas"
+    ]
+    entry = schemas["ServiceEntrySpec"]
+    assert (schemas["io.istio.networking.v1.ServiceEntry"]["required"], entry["required"]) == (
+        ["spec"],
+        ["hosts"],
+    )
+    ports = entry["properties"]["ports"]
+    assert (ports["x-kubernetes-list-type"], ports["x-kubernetes-list-map-keys"]) == ("map", ["name"])
+    assert "x-kubernetes-list-type" not in entry["properties"]["hosts"]
+    document = server.request("GET", "/openapi/v3/apis/extensions.istio.io/v1alpha1").document
+    environment = document["components"]["schemas"]["VmConfig"]["properties"]["env"]
+    assert environment["x-kubernetes-list-map-keys"] == ["name"]
 
 
 def test_server_side_apply_without_kubectl(server: KubeServer) -> None:

@@ -41,6 +41,17 @@ REFUSED: Schema = {
     "description": "Refused, and why.",
     "content": {_JSON: {"schema": {"$ref": f"{REF}{META}Status"}}},
 }
+_NEEDED = {
+    "ExecHealthCheckConfig": ("command",),
+    "IstioEgressListener": ("hosts",),
+    "IstioIngressListener": ("port",),
+    "Server": ("hosts", "port"),
+    "ServerPort": ("name", "number", "protocol"),
+    "ServiceEntrySpec": ("hosts",),
+    "TLSMatchAttributes": ("sniHosts",),
+    "TLSRoute": ("match",),
+}
+"""Fields that rules ask for and not the models: what is wrong is told in the words of the rules."""
 
 
 def _time(text: str) -> Schema:
@@ -100,6 +111,9 @@ def _schemas(kinds: Iterable[Kind], version: str) -> Schema:
         ref_template=REF + "{model}",
     )
     schemas = {name: _plain(schema) for name, schema in made["$defs"].items()}
+    for name, needed in _NEEDED.items():
+        if name in schemas:
+            schemas[name]["required"] = list(needed)
     for kind in kinds:
         _tell_merging(kind, schemas)
     schemas[f"{META}ObjectMeta"] = schemas.pop("Metadata")
@@ -123,7 +137,7 @@ def _object(kind: Kind, version: str, schemas: Mapping[str, Schema]) -> Schema:
             "default": {},
         },
     }
-    required: list[str] = []
+    required = ["spec"] if kind.needs_spec else []
     if kind.has_spec:
         properties["spec"] = {
             "allOf": [{"$ref": REF + kind.spec_model.__name__}],
