@@ -9,6 +9,7 @@ name, TCP by ranges of addresses; what cannot be told apart belongs to the older
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from isthmus.api.meta import Key
@@ -161,6 +162,9 @@ def addresses(service: Service, families: Iterable[str]) -> tuple[tuple[str, ...
     return (fitting,) if fitting else ()
 
 
+@lru_cache(
+    maxsize=1 << 17
+)  # as many as there are to give: they are asked about for each scope, after each change
 def _allocated(vip: str) -> bool:
     return "/" not in vip and any(ip_address(vip) in network for network in _RANGES)
 
