@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from isthmus.identity.ca import Authority
+from skips import Skips
 from standing_clock import Clock
 
 # speed is measured by `make bench`: a busy machine must not fail a property
@@ -19,6 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-goldens", action="store_true", help="write what is made now as what is expected"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Skips())
 
 
 @pytest.fixture(scope="session", autouse=True)
