@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from kubectl_binary import SUITE_BY_VERSION, Unavailable, kubectl
+from kubectl_binary import SUITES_BY_VERSION, Unavailable, kubectl
 from kubectl_client import Kubectl
 
 from documents import namespace
@@ -17,7 +17,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
         yield server
 
 
-@pytest.fixture(scope="module", params=SUITE_BY_VERSION)
+@pytest.fixture(scope="module", params=SUITES_BY_VERSION)
 def client(
     request: pytest.FixtureRequest, running: KubeServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Kubectl:
