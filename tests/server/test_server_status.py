@@ -128,6 +128,73 @@ async def test_conditions_reach_the_store_and_cause_no_further_commits(tmp_path:
     await store.close()
 
 
+Written = list[dict[str, Any]]
+
+
+def forged(generation: int) -> Written:
+    return [
+        {
+            "type": "Programmed",
+            "status": "True",
+            "reason": "Programmed",
+            "observedGeneration": generation,
+            "lastTransitionTime": "t9",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [[], [HEALTHY], forged(1), forged(99), [*forged(1), *forged(2), HEALTHY]],
+    ids=["wiped", "replaced", "forged", "forged for a later generation", "twice"],
+)
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_others_make_of_conditions_is_put_right(
+    tmp_path: Path, written: Written, restarted: bool
+) -> None:
+    """A wiped condition comes back as it was, a forged one goes; conditions of others are theirs."""
+    store = await SqliteStore.open(tmp_path / "store.db")
+    await store.apply([Create(workload("10.0.0.1"))])
+    engine = Engine()
+    told: dict[Key, tuple[Problem, ...]] = {VM: (Problem("spec.address", "is odd"),)}
+    feed = Feed(store, engine)
+    await feed.start()
+
+    def writer(now: str) -> StatusWriter:
+        fleet = Fleet(
+            engine,
+            manifest=lambda q, type_url, proxy: {},
+            problems=lambda q: told,
+            objects=feed.programmed,
+            registered=lambda proxy: None,
+            now=monotonic,
+        )
+        return StatusWriter(store, fleet, now=lambda: now)
+
+    ours = {"Programmed": "True NoProxies 1 t1", "Resolved": "False Problems 1 t1"}
+
+    async def until(expected: dict[str, str]) -> None:
+        async with asyncio.timeout(10):
+            while conditions(await store.get(VM)) != expected:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(writer("t1").run())
+        await store.apply([UpdateStatus(VM, {"conditions": []})])
+        await until(ours)
+        if restarted:
+            running.cancel()
+            running = tasks.create_task(writer("t2").run())
+            await asyncio.sleep(0)
+        await store.apply([UpdateStatus(VM, {"conditions": written, "mark": "theirs"})])
+        await until(ours | ({"Healthy": "True None None t0"} if HEALTHY in written else {}))
+        obj = await store.get(VM)
+        assert obj is not None
+        assert (obj.status["mark"], len(obj.status["conditions"])) == ("theirs", 2 + (HEALTHY in written))
+        running.cancel()
+    await store.close()
+
+
 async def test_a_full_disk_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

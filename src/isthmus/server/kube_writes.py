@@ -4,7 +4,7 @@ POST    new object            PUT     whole object          PATCH   what the pat
 apply patch   what a manager wants, merged with what others have
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,7 @@ from isthmus.server.managed_fields import (
 from isthmus.server.merge_shapes import shape_of
 from isthmus.server.patching import Inapplicable, Unpatchable, json_patch, merge_patch, strategic_merge
 from isthmus.server.status_errors import Failure, bad_request, cause, invalid, not_found, option_invalid
+from isthmus.server.translated import with_condition
 from isthmus.store.base import MODIFIED, Conflict, Mutate, NotFound, Store, StoreError
 
 _BLIND = "Invalid value: 0: must be specified for an update: read the object, change it, write it back"
@@ -143,7 +144,7 @@ class Writes:
                 raise Conflict(wanted.key, f"its uid is {before.meta.uid}, not {meta.uid}")
             if meta.resource_version and meta.resource_version != before.meta.resource_version:
                 raise Conflict(wanted.key, MODIFIED)
-            after = replace(before, status=obj.status)
+            after = _with_status(before, obj.status, rfc3339(self.now()))
             return finish(
                 replace(after, meta=replace(after.meta, managed_fields=meta.managed_fields)), before
             )
@@ -173,7 +174,8 @@ class Writes:
             finish = partial(with_rows, rows=rows)
             if wanted.status:
                 assert before is not None
-                after = with_rows(replace(before, status=obj.status), None, rows=rows)
+                after = _with_status(before, obj.status, rfc3339(self.now()))
+                after = with_rows(after, None, rows=rows)
                 return await self._put_status(request, wanted, before, after)
             pinned = before.meta.resource_version if before else None
             verb = "update" if before else "create"
@@ -266,6 +268,18 @@ class Writes:
         """Gives the fields that an update changes to who makes it."""
         manager = self._manager(request, wanted, "Update")
         return partial(own, manager=manager, time=rfc3339(self.now()), written=written)
+
+
+def _with_status(before: Object, status: Mapping[str, Any], now: str) -> Object:
+    """The object with a client's status, in which what only the server can know stays as it is."""
+    names = _SERVERS.get(before.key.kind, frozenset())
+    theirs = {name: value for name, value in status.items() if name not in names}
+    ours = {name: value for name, value in before.status.items() if name in names}
+    return with_condition(replace(before, status=theirs | ours), now)
+
+
+_SERVERS = {"ServiceEntry": frozenset({"addresses"})}
+"""Fields of the status that no client writes: virtual addresses, which are given once."""
 
 
 def _check_uid(before: Object | None, uid: str) -> None:

@@ -2,6 +2,7 @@
 
     a commit, an answer ─▶ the verdicts that changed ─▶ a transaction, each against its object's latest state
                                └── incomplete (answers or analysis outstanding): only after a second
+    others' writes of a status ─▶ what was said, in the same way                               (said)
 
 Both mostly come within milliseconds, and then one write tells it. While one transaction is written, and
 as long again, further verdicts gather: however many there are, clients' writes have half of the store.
@@ -17,6 +18,7 @@ from typing import Any
 
 from isthmus.api.meta import Key, Object
 from isthmus.clock import backoff, rfc3339
+from isthmus.server.said import Memory, Said
 from isthmus.store.base import Mutate, Store, StoreError
 from isthmus.xds.fleet import Fleet
 from isthmus.xds.verdicts import Condition, Verdict, outweighs
@@ -36,16 +38,25 @@ class StatusWriter:
         self._store = store
         self._fleet = fleet
         self._now = now
+        self._memory = Memory(store)
         self._unwritten: dict[Key, Verdict] = {}
         self._waiting: dict[Key, Verdict] = {}
         """Verdicts of which something is outstanding: most are outdated soon."""
         self._waited: dict[Key, Verdict] = {}
         """Those of them that were there at the last recheck."""
+        self._altered: dict[Key, None] = {}
+        """Objects that others made say something else."""
         self._wake = asyncio.Event()
         fleet.on_answer(self._wake.set)
 
     async def run(self) -> None:
         """Writes for ever. A store that refuses is tried again, with what is true by then."""
+        since = await self._memory.start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._memory.watch(since, self._wake.set))
+            tasks.create_task(self._tell())
+
+    async def _tell(self) -> None:
         waits, failing = backoff(0.2, 10.0), False
         time = asyncio.get_running_loop().time
         recheck_at = time() + RECHECK_S
@@ -55,7 +66,8 @@ class StatusWriter:
             if time() >= recheck_at:
                 recheck_at = time() + RECHECK_S
                 self._recheck()
-            began, wanted = time(), bool(self._unwritten)
+            self._altered |= dict.fromkeys(await self._memory.altered())
+            began, wanted = time(), bool(self._unwritten or self._altered)
             try:
                 await self._write()
             except StoreError as error:
@@ -69,7 +81,7 @@ class StatusWriter:
             waits, failing = backoff(0.2, 10.0), False
             if wanted:
                 await asyncio.sleep(time() - began)
-            if not self._unwritten:
+            if not self._unwritten and not self._altered:
                 await self._woken(recheck_at - time())
 
     def _take(self, verdicts: Mapping[Key, Verdict]) -> None:
@@ -98,16 +110,29 @@ class StatusWriter:
             return
 
     async def _write(self) -> None:
-        if not self._unwritten:
+        if not self._unwritten and not self._altered:
             return
-        verdicts = dict(islice(self._unwritten.items(), _AT_ONCE))
+        verdicts = {
+            key: self._unwritten.get(key) for key in islice({**self._unwritten, **self._altered}, _AT_ONCE)
+        }
         now = self._now()
-        await self._store.apply(
-            [Mutate(key, partial(judged, verdict=verdict, now=now)) for key, verdict in verdicts.items()]
+        written = await self._store.apply(
+            [
+                Mutate(key, partial(told, said=self._memory.of(key), verdict=verdict, now=now))
+                for key, verdict in verdicts.items()
+            ]
         )
+        self._memory.note(written)
         for key, verdict in verdicts.items():
+            self._altered.pop(key, None)
             if self._unwritten.get(key) is verdict:
-                del self._unwritten[key]
+                self._unwritten.pop(key, None)
+
+
+def told(obj: Object | None, *, said: Said, verdict: Verdict | None, now: str) -> Object | None:
+    """The object with what was said of it, whatever others made of that, and with a newer verdict."""
+    whole = obj and said.back_on(obj)
+    return judged(whole, verdict, now) if verdict else whole
 
 
 def judged(obj: Object | None, verdict: Verdict, now: str) -> Object | None:
