@@ -1,6 +1,7 @@
 """`isthmus serve` as people run it: one process on loopback, its ready line, its kubeconfig, its end."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,27 @@ def test_a_control_plane_serves_ends_and_remembers(tmp_path: Path) -> None:
         assert [line for line in before.splitlines() if "clusterIP" in line] == [
             line for line in after.splitlines() if "clusterIP" in line
         ]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("option", "bind"), [("--api-port", "127.0.0.1"), ("--ads-port", "::"), ("--probe-port", "::")]
+)
+def test_a_taken_port_is_named_and_nothing_else_is_said(tmp_path: Path, option: str, bind: str) -> None:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.create_server((bind, 0), family=family, dualstack_ipv6=bind == "::") as taken:
+        port = taken.getsockname()[1]
+        ports = {"--api-port": 0, "--ads-port": 0, "--probe-port": 0, option: port}
+        told = [word for name, number in ports.items() for word in (name, str(number))]
+        command = [str(ISTHMUS), "serve", "--state-dir", str(tmp_path), "--bind", bind, *told]
+        refused = subprocess.run(
+            [*command, "--advertise", "127.0.0.1"], capture_output=True, text=True, timeout=50, check=False
+        )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        f"Error: cannot listen on port {port} of {bind} ({option}): Address already in use; stop what "
+        f"listens there (`ss -ltnp sport = :{port}` names it), or choose another port with {option}\n"
+    )
 
 
 @pytest.mark.timeout(60)

@@ -48,7 +48,7 @@ from isthmus.server.agent_api import agent_rpc_handlers
 from isthmus.server.backups import backup_routes
 from isthmus.server.canary import Canary
 from isthmus.server.connections import as_many_files_as_allowed
-from isthmus.server.doors import Refusal, ads_server, api_server, listening
+from isthmus.server.doors import Refusal, ads_server, api_server, listening, not_listening
 from isthmus.server.enrolment import enrolment_routes
 from isthmus.server.gateway_names import GatewayNames
 from isthmus.server.kube_api import kube_api
@@ -149,7 +149,7 @@ async def _run(
             probe_listener(identity, hosts=hosts, port=options.probe_port)
         )
     except OSError as error:
-        raise Refusal(f"--probe-port {options.probe_port}: {error.strerror}; choose another") from error
+        raise not_listening("--probe-port", options.probe_port, options.bind, error) from error
     try:
         await register(store, addresses, probe_port=probe_port)
     except StoreUnavailable as error:

@@ -4,6 +4,8 @@ HTTPS   API and enrolment        uvicorn; a client's certificate is asked for, n
 mTLS    configuration, renewal   gRPC; no one comes in without a certificate of the mesh
 """
 
+import errno
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +36,18 @@ def listening(bind: str, port: int, option: str) -> socket.socket:
             dualstack_ipv6=bind == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
-        raise Refusal(f"{option} {port} on {bind}: {error.strerror}; choose another") from error
+        raise not_listening(option, port, bind, error) from error
+
+
+def not_listening(option: str, port: int, bind: str, error: OSError) -> Refusal:
+    """Why a door cannot be opened at its port, and what to do."""
+    advice = {
+        errno.EADDRINUSE: f"stop what listens there (`ss -ltnp sport = :{port}` names it), or choose another "
+        f"port with {option}",
+        errno.EADDRNOTAVAIL: "give with --bind an address of this machine",
+    }.get(error.errno or 0, f"choose another port with {option}")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return Refusal(f"cannot listen on port {port} of {bind} ({option}): {reason}; {advice}")
 
 
 def ads_server(
@@ -51,6 +64,8 @@ def ads_server(
         configuration, fetch, require_client_authentication=True
     )
     address = f"[{bind}]" if ":" in bind else bind
+    # gRPC does not say why it cannot listen
+    listening(bind, port, "--ads-port").close()
     try:
         return server, server.add_secure_port(f"{address}:{port}", credentials)
     except RuntimeError as error:
