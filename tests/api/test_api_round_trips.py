@@ -156,11 +156,20 @@ def objects(schema: dict[str, Any], named: dict[str, Any], depth: int) -> st.Sea
             keys, values(more if isinstance(more, dict) else {}, named, depth + 1), max_size=2
         )
     optional = {
-        name: st.deferred(lambda below=below: values(below, named, depth + 1))
+        name: later(below, named, depth + 1)
         for name, below in fields.items()
         if name not in required and depth < DEEPEST
     }
     return st.fixed_dictionaries(inside, optional=optional)
+
+
+def later(schema: dict[str, Any], named: dict[str, Any], depth: int) -> st.SearchStrategy[Any]:
+    """The same, made when it is asked for: models may hold themselves."""
+
+    def made() -> st.SearchStrategy[Any]:
+        return values(schema, named, depth)
+
+    return st.deferred(made)
 
 
 def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
@@ -187,7 +196,7 @@ def documents(kind: Kind) -> st.SearchStrategy[dict[str, Any]]:
     head = st.fixed_dictionaries(
         {"apiVersion": st.sampled_from(kind.api_versions), "kind": st.just(kind.kind), "metadata": metadata}
     )
-    return st.builds(lambda head, spec: {**head, **({"spec": spec} if kind.has_spec else spec)}, head, spec)
+    return st.tuples(head, spec).map(lambda both: both[0] | ({"spec": both[1]} if kind.has_spec else both[1]))
 
 
 def decoded(document: dict[str, Any]) -> Object:

@@ -85,7 +85,7 @@ def test_an_editor_of_one_namespace(server: KubeServer, tmp_path: Path, by: tupl
         f'workloadentries.networking.istio.io is forbidden: User "{name}" cannot create resource '
         '"workloadentries" in API group "networking.istio.io" in the namespace "other"',
     )
-    assert refusal(editor.list, ENTRY, None)[0] == 403
+    assert refusal(editor.listing, ENTRY, None, {})[0] == 403
     assert refusal(editor.apply, [workload_entry("x", namespace="other")])[0] == 403
     assert refusal(editor.request, "GET", "/apis/isthmus.dev/v1alpha1/users")[0] == 403
     assert refusal(editor.request, "GET", "/apis/isthmus.dev/v1alpha1/backup")[0] == 403
