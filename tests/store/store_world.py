@@ -1,6 +1,11 @@
-"""What store tests share: objects, and a store that may be reopened before each read."""
+"""What store tests share: objects, and every store of the product, which may be reopened before each read.
 
-from collections.abc import Sequence
+Another store gets an entry in STORES: how it is opened, from a directory that is its own and stays the same
+when it is opened again. All of test_store_conformance.py then holds for it, restarts included; what it alone
+promises gets a file beside test_store_sqlite.py.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,17 @@ from isthmus.api.codec import decode
 from isthmus.api.meta import Key, Object
 from isthmus.store.base import Store, Write
 from isthmus.store.sqlite import SqliteStore
+
+Open = Callable[[Path, Callable[[], float]], Awaitable[Store]]
+"""Opens the store of a directory, with a clock in epoch seconds."""
+
+
+async def sqlite(directory: Path, now: Callable[[], float]) -> Store:
+    """The embedded store."""
+    return await SqliteStore.open(directory / "isthmus.db", now=now)
+
+
+STORES: Mapping[str, Open] = {"sqlite": sqlite}
 
 
 def entry(name: str, address: str = "10.0.0.1", namespace: str = "n", **metadata: Any) -> Object:
@@ -30,18 +46,19 @@ def key(name: str, namespace: str = "n") -> Key:
 
 
 class StoreWorld:
-    """A store under test. `reopens`: every read is from a freshly opened file."""
+    """A store under test. `reopens`: every read is from a store that was just opened."""
 
     store: Store
 
-    def __init__(self, path: Path, *, reopens: bool) -> None:
-        self.path = path
+    def __init__(self, open_: Open, directory: Path, *, reopens: bool) -> None:
+        self.directory = directory
         self.reopens = reopens
+        self._open = open_
         self.seconds = 1_000_000_000.0
 
     async def open(self) -> None:
         """Opens the store."""
-        self.store = await SqliteStore.open(self.path, now=lambda: self.seconds)
+        self.store = await self._open(self.directory, lambda: self.seconds)
 
     async def apply(self, *writes: Write) -> tuple[Object | None, ...]:
         """One atomic write."""

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from store_world import StoreWorld, entry, key
+from store_world import StoreWorld, entry, key, sqlite
 
 from isthmus.api.meta import Object
 from isthmus.store.base import Create, Event, Expired, StoreUnavailable, StoreUnreadable, Update
+from isthmus.store.file import StoreFile
 from isthmus.store.log import WatchLog
 from isthmus.store.sqlite import SqliteStore
 
@@ -49,6 +50,19 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     assert len(acknowledged) > 20
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["new", "again"])
+def test_a_commit_is_on_the_disk_before_it_returns(tmp_path: Path, again: bool) -> None:
+    """SIGKILL proves nothing of a power cut: that takes the log to be synced at each commit."""
+    if again:
+        StoreFile.open(tmp_path / "isthmus.db").close()
+    file = StoreFile.open(tmp_path / "isthmus.db")
+    asked = ("journal_mode", "synchronous", "locking_mode")
+    # these are of a connection, not of the file: no other connection could tell
+    found = [file._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
+    file.close()
+    assert found == ["wal", 2, "exclusive"]
+
+
 async def stored(path: Path) -> tuple[Sequence[Object], int]:
     """The entries in a file, and its revision."""
     store = await SqliteStore.open(path)
@@ -75,7 +89,7 @@ BIG = {"x": "y" * 500_000}
 
 
 async def test_a_full_disk_fails_the_write_and_changes_nothing(tmp_path: Path) -> None:
-    world = StoreWorld(tmp_path / "isthmus.db", reopens=False)
+    world = StoreWorld(sqlite, tmp_path, reopens=False)
     await world.open()
     await world.apply(Create(entry("a")))
     revision = world.store.revision
@@ -99,7 +113,7 @@ async def test_a_full_disk_fails_the_write_and_changes_nothing(tmp_path: Path) -
 
 
 async def test_a_refusal_is_not_judged_by_writes_that_failed(tmp_path: Path) -> None:
-    world = StoreWorld(tmp_path / "isthmus.db", reopens=False)
+    world = StoreWorld(sqlite, tmp_path, reopens=False)
     await world.open()
     await world.apply(Create(entry("a")))
     with full_disk(tmp_path):
@@ -111,7 +125,7 @@ async def test_a_refusal_is_not_judged_by_writes_that_failed(tmp_path: Path) -> 
 
 
 async def test_a_cancelled_caller_leaves_the_store_sound(tmp_path: Path) -> None:
-    world = StoreWorld(tmp_path / "isthmus.db", reopens=False)
+    world = StoreWorld(sqlite, tmp_path, reopens=False)
     await world.open()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
@@ -203,7 +217,7 @@ async def test_the_watch_log_forgets_and_says_so() -> None:
 
 
 async def test_a_copy_is_made_while_work_goes_on(tmp_path: Path) -> None:
-    world = StoreWorld(tmp_path / "isthmus.db", reopens=False)
+    world = StoreWorld(sqlite, tmp_path, reopens=False)
     await world.open()
     assert isinstance(world.store, SqliteStore)
     await world.apply(Create(entry("a")))
