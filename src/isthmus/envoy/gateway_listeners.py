@@ -4,6 +4,8 @@ Requests come from outside: their address is what Envoy sees (not what they clai
 say they have shown are thrown away.
 """
 
+from dataclasses import replace
+
 from envoy.config.core.v3 import address_pb2 as address_v3
 from envoy.config.core.v3 import base_pb2 as base_v3
 from envoy.config.listener.v3 import listener_components_pb2 as listener_components_v3
@@ -77,7 +79,7 @@ def _chain(
         web = chain.server.protocol is Protocol.GRPC_WEB
         end = [requests(style, front, prefix, chain.routes, grpc_web=web)]
     else:
-        how, used = carriage(q, scope, chain.destinations[0])
+        how, used = carriage(q, scope, chain.destinations)
         end = [*access.on_connections(allowed), _bytes(style, chain, how)]
     made = FilterChain(filters=end, transport_socket_connect_timeout=duration(_HANDSHAKE_S))
     if chain.sni and "*" not in chain.sni:
@@ -93,7 +95,8 @@ def _chain(
 def _bytes(style: Manner, chain: Chain, how: filters.Carriage) -> Filter:
     if chain.mesh_callers:
         name = dnat(chain.destinations[0])
-        return filters.tcp(style, name, [(name, 1)], how)
+        # encrypted for its destination already: no tunnel's server could be asked for it
+        return filters.tcp(style, name, [(name, 1)], replace(how, tunnel=""))
     shares = [(naming.outbound(d.host, d.port, d.subset), w) for d, w in weights(chain.destinations)]
     several = len(shares) > 1 and chain.rule
     prefix = f"{chain.rule.name}.{chain.rule.namespace}" if several and chain.rule else shares[0][0]

@@ -110,7 +110,7 @@ def _anywhere(style: filters.Manner) -> listener_components_v3.FilterChain:
 def listener(q: Reader, scope: Scope, said: planned.Listener) -> Resource:
     """One listener of a scope's plan; scopes whose callers obey the same rules share it."""
     ways = tuple(
-        carriage(q, scope, chain.destinations[0]) if chain.destinations else (filters.Carriage(), ())
+        carriage(q, scope, chain.destinations) if chain.destinations else (filters.Carriage(), ())
         for chain in said.chains
     )
     return q(made, said, ways, q(rest, scope))

@@ -9,10 +9,15 @@ from isthmus.mesh import destinations, world
 from isthmus.mesh.model import Destination, Scope
 
 
-def carriage(q: Reader, scope: Scope, to: Destination) -> tuple[Carriage, tuple[Key, ...]]:
-    """How connections of a scope's callers are carried to a destination, and the rules that say so."""
-    rules = q(destinations.rules_for, scope.namespace, to.host, scope.labels)
-    return q(_carried, rules, to.subset), rules
+def carriage(q: Reader, scope: Scope, to: tuple[Destination, ...]) -> tuple[Carriage, tuple[Key, ...]]:
+    """How connections of a scope's callers are carried to destinations, and the rules that say so.
+
+    One way of carrying holds for all of them: that of the first one's host. What a subset says on top of it
+    counts when it is the only destination.
+    """
+    first, *others = to
+    rules = q(destinations.rules_for, scope.namespace, first.host, scope.labels)
+    return q(_carried, rules, "" if others else first.subset), rules
 
 
 def _carried(q: Reader, rules: tuple[Key, ...], subset: str) -> Carriage:
@@ -23,7 +28,9 @@ def _carried(q: Reader, rules: tuple[Key, ...], subset: str) -> Carriage:
     pool = wide.connection_pool.tcp if wide and wide.connection_pool else None
     balancer = (narrow.load_balancer if narrow else None) or (wide.load_balancer if wide else None)
     hashed = balancer.consistent_hash if balancer else None
-    tunnel = (narrow.tunnel if narrow else None) or (wide.tunnel if wide else None)
+    # a subset's connections pass through no tunnel but its own, as Istio has it
+    tunnelled = narrow if subset else wide
+    tunnel = tunnelled.tunnel if tunnelled else None
     return Carriage(
         idle_s=parse_duration(pool.idle_timeout) if pool and pool.idle_timeout else Carriage().idle_s,
         longest_s=(
