@@ -363,3 +363,6 @@ def test_callers_that_stay_at_one_endpoint(subset: str, expected: dict[str, Any]
 def test_timeouts() -> None:
     assert _action("timeout: 1500ms")["timeout"] == "1.500s"
     assert _action("name: none")["timeout"] == "0s"
+    # the deadline that a gRPC caller sends along holds, up to the rule's
+    assert _action("timeout: 1500ms")["max_grpc_timeout"] == "1.500s"
+    assert _action("name: none")["max_grpc_timeout"] == "0s"

@@ -84,7 +84,7 @@ def anywhere_host() -> route_components_v3.VirtualHost:
     route = route_components_v3.Route(
         name=ANYWHERE_HOST,
         match={"prefix": "/"},
-        route={"cluster": ANYWHERE, "timeout": duration(0)},
+        route={"cluster": ANYWHERE, "timeout": duration(0), "max_grpc_timeout": duration(0)},
     )
     return route_components_v3.VirtualHost(
         name=ANYWHERE_HOST, domains=["*"], routes=[route], include_request_attempt_count=True

@@ -137,7 +137,9 @@ def _unclaimed(q: Reader, scope: Scope) -> route_components_v3.VirtualHost:
         host = services.full_host(q, proxy.host, scope.namespace)
         cluster = naming.outbound(host, proxy.port.number if proxy.port else 0, proxy.subset)
     route = route_components_v3.Route(
-        name="allow_any", match={"prefix": "/"}, route={"cluster": cluster, "timeout": duration(0)}
+        name="allow_any",
+        match={"prefix": "/"},
+        route={"cluster": cluster, "timeout": duration(0), "max_grpc_timeout": duration(0)},
     )
     return _catch_all("allow_any", route)
 

@@ -47,6 +47,8 @@ def default_route(
         route={
             "cluster": cluster,
             "timeout": duration(0),
+            # no limit of ours, so that the deadline that a gRPC caller sends along holds
+            "max_grpc_timeout": duration(0),
             "retry_policy": retry_policy(retries, sticky=False),
             "hash_policy": [policy] if policy else [],
         },
@@ -89,8 +91,11 @@ def weights(destinations: Iterable[Destination]) -> list[tuple[Destination, int]
 
 def _forward(rule: HttpRule, retries: HTTPRetry | None) -> route_components_v3.RouteAction:
     said = rule.actions
+    limit = duration(max(parse_duration(said.timeout), 0.0) if said.timeout else 0.0)
     action = route_components_v3.RouteAction(
-        timeout=duration(max(parse_duration(said.timeout), 0.0) if said.timeout else 0.0),
+        timeout=limit,
+        # gRPC callers send a deadline along, which holds up to this
+        max_grpc_timeout=limit,
         request_mirror_policies=[_copy(mirror) for mirror in rule.mirrors],
         hash_policy=[policy for hashed in rule.hashes if (policy := _hash_policy(hashed))],
     )
