@@ -7,6 +7,7 @@ import pytest
 
 from documents import document
 from isthmus.api.codec import decode
+from isthmus.api.documents import read_documents
 from isthmus.api.meta import Problem
 from isthmus.api.syntax import header_value, subnet, wildcard_domain
 from isthmus.api.validate import validate
@@ -305,3 +306,21 @@ def test_large_objects_take_no_long_time_and_make_no_large_answer(kind: str, spe
     found = judged(kind, spec)
     assert time.monotonic() - begin < 5
     assert sum(len(str(problem)) for problem in found) < 2_000_000
+
+
+def test_the_rest_of_the_places_may_come_last() -> None:
+    rule = (
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: d, namespace: n}}\n"
+        "spec: {{host: a, trafficPolicy: {{loadBalancer: {{localityLbSetting: {{distribute: [{}]}}}}}}}}\n"
+    )
+    place, rest = "{from: us/a/*, to: {us/b/*: 100}}", '{from: "*", to: {us/b/*: 100}}'
+
+    def told(*distribute: str) -> list[str]:
+        documents, _ = read_documents(rule.format(", ".join(distribute)), "test")
+        obj, problems = decode(documents[0].data)
+        assert obj is not None, problems
+        return [problem.text for problem in validate(obj) if problem.severity == "error"]
+
+    assert told(place, rest) == []
+    assert "overlap" in told(rest, place)[0]
+    assert "overlap" in told(place, rest, rest)[0]

@@ -168,7 +168,8 @@ def _localities(at: str, localities: Sequence[str]) -> Iterator[Problem]:
             continue
         place = parts[:-1] if parts[-1] == "*" else parts
         above = {place[:length] for length in range(len(place) + 1)}
-        if above & wholes or place in inner:
+        # `*` after others stands for the rest
+        if above & wholes or (place and place in inner):
             yield from wrong(at, locality, "locality overlap with previous specified ones")
             continue
         wholes.add(place)
