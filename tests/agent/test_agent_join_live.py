@@ -246,7 +246,7 @@ def test_without_listeners_declared_ports_are_closed_and_nothing_is_led_out(worl
     world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
     world.running.append(world.vm.start(ISTHMUS, "agent", log=world.log))
     until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False), 20)
-    assert "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus")
+    until(lambda: "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus"), 20)
 
 
 def test_an_envoy_that_comes_back_without_listeners_leads_nothing_out(world: World) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.agent import durable, membership, renewal
+from isthmus.agent import durable, keywork, membership, renewal
+from isthmus.agent.certificate import Certificate
 from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.paths import Paths
 from isthmus.identity import keys
@@ -77,20 +78,19 @@ def test_a_key_waits_for_its_certificate(paths: Paths) -> None:
 def test_renewal_is_due_at_half_the_life_give_or_take(
     tmp_path: Path, chance: float, expected_s: float
 ) -> None:
-    leaf = renewal.leaf(issued(tmp_path).chain)
+    leaf = Certificate.first(issued(tmp_path).chain)
     assert renewal.renew_in_s(leaf, NOW, lambda: chance) == pytest.approx(expected_s, abs=1.5)
     assert renewal.renew_in_s(leaf, NOW + timedelta(days=1), lambda: chance) == 0
 
 
 def test_a_certificate_for_somebody_else_is_not_taken(tmp_path: Path) -> None:
     good = issued(tmp_path)
-    public_key = renewal.leaf(good.chain).public_key()
-    assert isinstance(public_key, keys.PublicKey)
-    pin = keys.pin(public_key)
-    renewal.check(good, str(ID), pin)
+    keywork.check(good, str(ID))
     with pytest.raises(ValueError, match="sa/other"):
-        renewal.check(good, "spiffe://cluster.local/ns/vm/sa/other", pin)
+        keywork.check(good, "spiffe://cluster.local/ns/vm/sa/other")
     with pytest.raises(ValueError, match="another key"):
-        renewal.check(good, str(ID), keys.pin(keys.new_key().public_key()))
+        keywork.check(replace(good, key=keys.key_pem(keys.new_key())), str(ID))
     with pytest.raises(ValueError, match="PEM"):
-        renewal.check(replace(good, roots=b""), str(ID), pin)
+        keywork.check(replace(good, roots=b""), str(ID))
+    with pytest.raises(ValueError, match="PEM file"):
+        keywork.check(replace(good, key=b"\0"), str(ID))

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2 as discovery_v3
 
+from isthmus.agent import keywork
 from isthmus.agent.enrol import Enrolled, enrol, knock
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER
 from isthmus.identity import jointoken, keys
@@ -131,7 +132,7 @@ def test_a_joined_vm_does_not_notice(tmp_path: Path) -> None:
         isthmus(one, "apply", "-f", "-", text=MESH)
         token = jointoken.parse(isthmus(one, "token", "create", "--group", "shop/db"))
         key = keys.key_pem(keys.new_key())
-        joined = enrol(token, knock(token.addresses, token.pin), key, "10.0.0.7")
+        joined = enrol(token, knock(token.addresses, token.pin), keywork.request(key), "10.0.0.7")
         proxy = Proxy(joined, ports[1], known)
         proxy.ask(CLUSTER)
         assert proxy.answer().type_url == CLUSTER
@@ -154,4 +155,4 @@ def test_a_joined_vm_does_not_notice(tmp_path: Path) -> None:
         again.close()
         # its key is the same: tokens that are not used yet fit
         later = jointoken.parse(unused)
-        enrol(later, knock(later.addresses, later.pin), keys.key_pem(keys.new_key()), "10.0.0.8")
+        enrol(later, knock(later.addresses, later.pin), keywork.request(), "10.0.0.8")

@@ -210,6 +210,16 @@ def test_a_probe_reaches_the_agent_with_nothing_left_to_defaults() -> None:
     assert _probe("{grpc: {port: 83, service: s}}").grpc.service == "s"
 
 
+def test_a_gateways_agent_is_told_of_its_probe_too() -> None:
+    gateway = PROBED.replace("PROBE", "{tcpSocket: {port: 80}}").replace(
+        "autoRegistrationGroup: sql", "autoRegistrationGroup: sql, isthmus.dev/proxy: gateway"
+    )
+    world = World().apply(BOOKINFO, gateway)
+    config = agent_pb2.HostConfig.FromString(world.manifest(HOST, "bookinfo", "sql-1")["host"].body)
+    assert not config.capture_prefixes
+    assert config.probe.tcp_socket.port == 80
+
+
 def test_without_a_probe_the_agent_is_told_of_none() -> None:
     world = World().apply(BOOKINFO)
     config = agent_pb2.HostConfig.FromString(world.manifest(HOST, "bookinfo", "mysqldb-2")["host"].body)

@@ -5,6 +5,8 @@ connect (addresses in order, each with a head start) ──▶ TLS ──▶ is 
 """
 
 import contextlib
+import hashlib
+import hmac
 import http.client
 import ipaddress
 import json
@@ -16,12 +18,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography import x509
-
+from isthmus.agent import keywork
+from isthmus.agent.certificate import Certificate
 from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.story import StepFailed
 from isthmus.clock import rfc3339
-from isthmus.identity import keys
 from isthmus.identity.jointoken import Token, split_address
 
 PATH = "/isthmus.dev/v1/enrol"
@@ -65,8 +66,8 @@ class Enrolled:
 
     def until(self) -> str:
         """When the certificate ends, in words."""
-        leaf = keys.certificates(self.credentials.chain.decode())[0]
-        return f"certificate until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
+        ends = Certificate.first(self.credentials.chain).ends
+        return f"certificate until {ends:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def knock(addresses: Sequence[str], pin: bytes) -> Knocked:
@@ -108,15 +109,12 @@ def knock(addresses: Sequence[str], pin: bytes) -> Knocked:
     )
 
 
-def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrolled:
+def enrol(token: Token, knocked: Knocked, asked: keywork.Asked, address: str) -> Enrolled:
     """Shows the secret and the signing request, and checks what comes back."""
-    from isthmus.agent.renewal import check
-
-    key = private_key(key_pem)
     request = {
         "token": token.id,
         "secret": token.secret.hex(),
-        "csr": keys.request_pem(key),
+        "csr": asked.csr,
         "addresses": [address],
         "hostname": platform.node(),
         "time": rfc3339(),
@@ -125,7 +123,7 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
     try:
         bootstrap = answer["bootstrap"]
         bootstrap = json.loads(bootstrap) if isinstance(bootstrap, str) else bootstrap
-        credentials = Credentials(key_pem, answer["chain"].encode(), answer["roots"].encode())
+        credentials = Credentials(asked.key, answer["chain"].encode(), answer["roots"].encode())
         membership = Membership(
             namespace=answer["namespace"],
             workload=answer["workload"],
@@ -138,7 +136,7 @@ def enrol(token: Token, knocked: Knocked, key_pem: bytes, address: str) -> Enrol
             pin=token.pin.hex(),
             token_until=str(answer.get("token_expires", "")),
         )
-        check(credentials, membership.spiffe_id, keys.pin(key.public_key()))
+        keywork.check(credentials, membership.spiffe_id)
     except (KeyError, TypeError, ValueError) as error:
         raise StepFailed(
             "enrol",
@@ -188,8 +186,11 @@ def _connect(address: str, pin: bytes) -> ssl.SSLSocket:
     except OSError as error:
         plain.close()
         raise OSError(f"no TLS there: {error}") from None
-    shown = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"").public_key()
-    if not isinstance(shown, keys.PublicKey) or keys.pin(shown) != pin:
+    try:
+        shown = Certificate.of(connection.getpeercert(binary_form=True) or b"").public_key
+    except ValueError:
+        shown = b""
+    if not hmac.compare_digest(hashlib.sha256(shown).digest(), pin):
         connection.close()
         raise WrongKey("it has another key")
     return connection
@@ -221,12 +222,3 @@ def exchange(knocked: Knocked, path: str, request: Mapping[str, Any] | None) -> 
         words, hint = str(document.get("error", document)), str(document.get("hint") or "")
         raise StepFailed("enrol", f"refused: {words}", hint or "the control plane's log says more")
     return dict(document)
-
-
-def private_key(pem: bytes) -> keys.PrivateKey:
-    """The key that this VM keeps as PEM."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    key = load_pem_private_key(pem, password=None)
-    assert isinstance(key, keys.PrivateKey)
-    return key

@@ -4,6 +4,7 @@ orders: probe ──▶ look, period after period ──▶ so many in a row? �
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from isthmus.agent.orders import Desk, Reach
 from isthmus.agent.sds import Secrets
 from isthmus.clock import backoff
 
-_REPORT_S = 5.0
+_REPORT_S, _FAREWELL_S = 5.0, 1.0
 _LOG = logging.getLogger("isthmus.agent")
 
 
@@ -85,6 +86,15 @@ class Health:
                 await asyncio.sleep(next(waits))
             else:
                 self._desk.report_due.clear()  # the next connection sets it again
+
+    async def say_stopped(self) -> None:
+        """Tells that a workload which is looked after takes no traffic now, if the control plane listens."""
+        if self._judgement is None or self._desk.reach is not Reach.HERE:
+            return
+        report = agent_v1.HealthReport(healthy=False, message="the sidecar was stopped")
+        doors = self._desk.membership.doors
+        with contextlib.suppress(door.DoorClosed):
+            await door.report_health(doors, self._secrets.credentials, report, _FAREWELL_S)
 
     async def _probe(self, judgement: Judgement) -> None:
         loop, probe = asyncio.get_running_loop(), judgement.probe

@@ -21,6 +21,7 @@ from isthmus.identity import jointoken
 
 if TYPE_CHECKING:
     from isthmus.agent.enrol import Enrolled, Knocked
+    from isthmus.agent.keywork import Asked
 
 _ATTEMPTS = 3
 
@@ -113,13 +114,14 @@ def _earlier(paths: Paths, token_id: str, say: Say) -> Journal | None:
 
 def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record: Journal | None) -> Journal:
     """Preflight, then the first changes: state directory, key, certificate, bootstrap."""
-    from isthmus.agent import enrol
+    from isthmus.agent import enrol, keywork
 
-    pool = ThreadPoolExecutor(3)
+    pool = ThreadPoolExecutor(4)
     try:
         # what the later steps need takes its time to load: meanwhile the network answers
         pool.submit(import_module, "isthmus.agent.run")
         door = pool.submit(enrol.knock, token.addresses, token.pin)
+        asked = pool.submit(keywork.request, _tried_key(paths, token))
         try:
             found = preflight.check(paths, gateway=wish.gateway)
             knocked = door.result()
@@ -136,7 +138,11 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
             record = _begin(paths, token)
         else:
             record.reopen()
-        enrolled = _ask(token, knocked, _key(paths, token), own)
+        if membership.saved_key(paths) is None:
+            # on disk before anybody hears of it
+            membership.save_key(paths, asked.result().key)
+            tried.forget(paths)
+        enrolled = _ask(token, knocked, asked.result(), own)
         enrolled.membership.save(paths)
         enrolled.credentials.save(paths)
         durable.write(paths.bootstrap, enrolled.bootstrap_json())
@@ -151,12 +157,12 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
     return record
 
 
-def _ask(token: jointoken.Token, knocked: "Knocked", key: bytes, own: str) -> "Enrolled":
+def _ask(token: jointoken.Token, knocked: "Knocked", asked: "Asked", own: str) -> "Enrolled":
     from isthmus.agent import enrol
 
     for attempt in range(_ATTEMPTS):
         try:
-            return enrol.enrol(token, knocked, key, own)
+            return enrol.enrol(token, knocked, asked, own)
         except enrol.NoAnswer as error:
             if attempt == _ATTEMPTS - 1:
                 raise StepFailed("enrol", str(error), "is it running? its log says more") from None
@@ -171,16 +177,9 @@ def _begin(paths: Paths, token: jointoken.Token) -> Journal:
         raise StepFailed("join", str(error), "wait for it, or end it") from None
 
 
-def _key(paths: Paths, token: jointoken.Token) -> bytes:
-    """The key that this token was tried with before, or a new one; on disk before anybody hears of it."""
-    from isthmus.identity import keys
-
-    if (known := membership.saved_key(paths)) is not None:
-        return known
-    pem = tried.recall(paths, token.id) or keys.key_pem(keys.new_key())
-    membership.save_key(paths, pem)
-    tried.forget(paths)
-    return pem
+def _tried_key(paths: Paths, token: jointoken.Token) -> bytes | None:
+    """The key that this token was tried with before."""
+    return membership.saved_key(paths) or tried.recall(paths, token.id)
 
 
 def _start(paths: Paths, record: Journal, foreground: bool, say: Say) -> None:

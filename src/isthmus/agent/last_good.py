@@ -19,7 +19,8 @@ from pathlib import Path
 
 from envoy.service.discovery.v3 import discovery_pb2 as discovery_v3
 
-from isthmus.agent import durable, envoy, renewal
+from isthmus.agent import durable, envoy
+from isthmus.agent.certificate import Certificate
 from isthmus.agent.membership import Credentials
 from isthmus.agent.orders import Desk, Reach
 from isthmus.agent.paths import Paths
@@ -50,18 +51,18 @@ async def keep(desk: Desk, paths: Paths) -> None:
     received, changed, kept_at, trouble = 0, True, -_REST_S, ""
     while True:
         await asyncio.sleep(LOOK_S)
-        if desk.reach is Reach.REFUSED:
-            paths.last_good.unlink(missing_ok=True)
-            changed = True
-        if desk.reach is not Reach.HERE:
-            continue
         try:
+            if desk.reach is Reach.REFUSED:
+                paths.last_good.unlink(missing_ok=True)
+                changed = True
+            if desk.reach is not Reach.HERE:
+                continue
             state = await _state(paths)
             changed |= not 0 <= state.received - received <= _IDLE_BYTES
             received = state.received
             if changed and state.settled and loop.time() - kept_at > _REST_S:
                 changed = False  # what comes while it is written shows at the next look
-                durable.write(paths.last_good, await asyncio.to_thread(_dumped, paths.admin_socket))
+                await asyncio.to_thread(_write, paths)
                 kept_at, trouble = loop.time(), ""
         except (OSError, ValueError, http.client.HTTPException, envoy.EnvoyFailed, TimeoutError) as error:
             changed, words = True, str(error) or type(error).__name__
@@ -78,7 +79,7 @@ async def recall(paths: Paths, credentials: Credentials) -> Kept | None:
         since = datetime.fromtimestamp(paths.last_good.stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
-    ended = renewal.leaf(credentials.chain).not_valid_after_utc
+    ended = Certificate.first(credentials.chain).ends
     if ended <= datetime.now(UTC):
         # a VM that was taken out of the mesh meanwhile could not know: its certificate is the bound
         _LOG.warning("last good configuration not used reason=the certificate ended at %s", ended)
@@ -96,7 +97,7 @@ async def recall(paths: Paths, credentials: Credentials) -> Kept | None:
 
 async def _thawed(frozen: bytes) -> bytes:
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "isthmus.agent.thaw"),
+        *(sys.executable, "-P", "-m", "isthmus.agent.thaw"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -131,6 +132,10 @@ async def _state(paths: Paths) -> _State:
         settled=found.get("listener_manager.lds.update_success", 0) > 0
         and not any(value for name, value in found.items() if "warming" in name),
     )
+
+
+def _write(paths: Paths) -> None:
+    durable.write(paths.last_good, _dumped(paths.admin_socket))
 
 
 def _dumped(admin: Path) -> bytes:

@@ -4,12 +4,10 @@ The mTLS door takes no certificate that has ended; the HTTPS door that enrolled 
 key is still held (identity/late.py), for some days.
 """
 
-from isthmus.agent import enrol
+from isthmus.agent import enrol, keywork
 from isthmus.agent.door import DoorClosed
 from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.story import StepFailed
-from isthmus.identity import keys
-from isthmus.identity.possession import challenge, signed
 
 NONCE_PATH, RENEW_PATH = "/isthmus.dev/v1/nonce", "/isthmus.dev/v1/renew"
 AGAIN = "join again: isthmus leave, then isthmus join with a new token"
@@ -22,19 +20,19 @@ def renewed_late(membership: Membership, credentials: Credentials) -> Credential
             f"the certificate has ended, and this VM joined before the server's key was kept; {AGAIN}",
             refused=True,
         )
-    old, new = enrol.private_key(credentials.key), keys.new_key()
     try:
         pin = bytes.fromhex(membership.pin)
         asked = enrol.exchange(enrol.knock(membership.api, pin), NONCE_PATH, None)
         nonce = bytes.fromhex(str(asked["nonce"]))
+        proven = keywork.prove(credentials.key, nonce)
         request = {
             "chain": credentials.chain.decode(),
-            "csr": keys.request_pem(new),
+            "csr": proven.csr,
             "nonce": nonce.hex(),
-            "signature": signed(old, challenge(nonce, new.public_key())).hex(),
+            "signature": proven.signature,
         }
         answer = enrol.exchange(enrol.knock(membership.api, pin), RENEW_PATH, request)
-        return Credentials(keys.key_pem(new), str(answer["chain"]).encode(), str(answer["roots"]).encode())
+        return Credentials(proven.key, str(answer["chain"]).encode(), str(answer["roots"]).encode())
     except StepFailed as error:
         refused = error.step == "enrol"
         raise DoorClosed(

@@ -3,17 +3,16 @@
 import asyncio
 import logging
 import random
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cryptography import x509
-
-from isthmus.agent import door, enrol, late
+from isthmus.agent import door, keywork, late
+from isthmus.agent.certificate import Certificate
 from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.paths import Paths
 from isthmus.agent.sds import Secrets
 from isthmus.clock import backoff
-from isthmus.identity import keys
 
 _LOG = logging.getLogger("isthmus.agent")
 _HALF, _JITTER = 0.5, 0.05
@@ -21,15 +20,10 @@ _BACKDATED_S = 120.0
 """The control plane dates certificates back this far, for clocks that are behind: no part of their life."""
 
 
-def leaf(chain: bytes) -> x509.Certificate:
-    """The VM's own certificate in a chain."""
-    return keys.certificates(chain.decode())[0]
-
-
-def renew_in_s(certificate: x509.Certificate, now: datetime, chance: Callable[[], float]) -> float:
+def renew_in_s(certificate: Certificate, now: datetime, chance: Callable[[], float]) -> float:
     """Seconds until the certificate should be renewed: half of what it lives, give or take a little."""
-    ends = certificate.not_valid_after_utc
-    began = certificate.not_valid_before_utc.timestamp() + _BACKDATED_S
+    ends = certificate.ends
+    began = certificate.begins.timestamp() + _BACKDATED_S
     life_s = max(ends.timestamp() - began, 0)
     share = 1 - _HALF + _JITTER * (2 * chance() - 1)
     return max(0.0, (ends - now).total_seconds() - life_s * share)
@@ -38,14 +32,14 @@ def renew_in_s(certificate: x509.Certificate, now: datetime, chance: Callable[[]
 async def keep_fresh(membership: Membership, secrets: Secrets, paths: Paths) -> None:
     """Renews for ever; a failure is told once and tried again until it works."""
     while True:
-        certificate = leaf(secrets.credentials.chain)
+        certificate = Certificate.first(secrets.credentials.chain)
         await asyncio.sleep(renew_in_s(certificate, datetime.now(UTC), random.random))
-        life_s = (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds()
+        life_s = (certificate.ends - certificate.begins).total_seconds()
         waits, quiet = backoff(0.5, max(1.0, min(60.0, life_s / 20))), False
         while True:
             try:
                 fresh = await renewed(membership, secrets.credentials)
-            except (door.DoorClosed, OSError, ValueError) as error:
+            except (door.DoorClosed, OSError, ValueError, subprocess.TimeoutExpired) as error:
                 if not quiet:
                     _LOG.warning("renewal failed until=%s reason=%s", _until(secrets.credentials), error)
                 quiet = True
@@ -61,7 +55,7 @@ async def keep_fresh(membership: Membership, secrets: Secrets, paths: Paths) -> 
 async def _keep(fresh: Credentials, paths: Paths) -> None:
     """Saves the credentials; while the disk refuses, tries again until the next ones are due."""
     waits, quiet, loop = backoff(0.5, 60), False, asyncio.get_running_loop()
-    due = loop.time() + renew_in_s(leaf(fresh.chain), datetime.now(UTC), random.random)
+    due = loop.time() + renew_in_s(Certificate.first(fresh.chain), datetime.now(UTC), random.random)
     while True:
         try:
             await asyncio.to_thread(fresh.save, paths)
@@ -80,31 +74,16 @@ async def _keep(fresh: Credentials, paths: Paths) -> None:
 
 async def renewed(membership: Membership, credentials: Credentials) -> Credentials:
     """New credentials, checked; ValueError when the control plane's answer does not fit what was asked."""
-    if leaf(credentials.chain).not_valid_after_utc <= datetime.now(UTC):
+    if Certificate.first(credentials.chain).ends <= datetime.now(UTC):
         # the mTLS door does not open for it any more
         fresh = await asyncio.to_thread(late.renewed_late, membership, credentials)
-        held = enrol.private_key(fresh.key).public_key()
-        check(fresh, membership.spiffe_id, keys.pin(held))
-        return fresh
-    key = keys.new_key()
-    chain, roots = await door.certify(membership.doors, credentials, keys.request_pem(key), 10)
-    fresh = Credentials(keys.key_pem(key), chain.encode(), roots.encode())
-    check(fresh, membership.spiffe_id, keys.pin(key.public_key()))
+    else:
+        asked = await asyncio.to_thread(keywork.request)
+        chain, roots = await door.certify(membership.doors, credentials, asked.csr, 10)
+        fresh = Credentials(asked.key, chain.encode(), roots.encode())
+    await asyncio.to_thread(keywork.check, fresh, membership.spiffe_id)
     return fresh
 
 
-def check(credentials: Credentials, spiffe_id: str, pin: bytes) -> None:
-    """ValueError unless the certificate is for this identity and this key, and the roots can be read."""
-    certificate = leaf(credentials.chain)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    ids = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if ids != [spiffe_id]:
-        raise ValueError(f"the certificate is for {ids}, expected {spiffe_id}")
-    public_key = certificate.public_key()
-    if not isinstance(public_key, keys.PublicKey) or keys.pin(public_key) != pin:
-        raise ValueError("the certificate is for another key than ours")
-    keys.certificates(credentials.roots.decode())
-
-
 def _until(credentials: Credentials) -> str:
-    return leaf(credentials.chain).not_valid_after_utc.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Certificate.first(credentials.chain).ends.strftime("%Y-%m-%d %H:%M:%S UTC")

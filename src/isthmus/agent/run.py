@@ -85,6 +85,7 @@ class _Sidecar:
         self._envoy: envoy.Envoy | None = None
         self._listens: tuple[int, ...] | None = None
         """The ports on which a gateway was seen to listen."""
+        self._health = Health(desk, secrets, lambda: self._serving)
         self._serving = False
         """Whether Envoy has listeners to which connections can be led."""
         self._trouble = ""
@@ -129,9 +130,8 @@ class _Sidecar:
             group.create_task(self._keep_envoy())
             group.create_task(self._carry_out())
             group.create_task(last_good.keep(self._desk, self._paths))
-            health = Health(self._desk, self._secrets, lambda: self._serving)
-            group.create_task(health.look_after())
-            group.create_task(health.report())
+            group.create_task(self._health.look_after())
+            group.create_task(self._health.report())
             if not self._journal.joined:
                 group.create_task(self._repair())
                 await self._prove()
@@ -152,8 +152,9 @@ class _Sidecar:
             raise StepFailed("dns", f"the stub cannot listen: {error}", hint) from None
 
     async def stop(self, drain_s: float) -> None:
-        """Programs go round Envoy first; only then is it drained and ended."""
+        """Callers are told, and programs go round Envoy; only then is it drained and ended."""
         systemd.notify("STOPPING=1")
+        await self._health.say_stopped()
         resolver.uninstall(self._journal, self._paths)
         capture.uninstall(self._journal)
         if self._envoy is not None:

@@ -7,6 +7,7 @@ listeners, routes     of the Gateways that it obeys             secrets   that t
 from collections.abc import Mapping
 
 from isthmus._pb.isthmus.agent.v1 import agent_pb2
+from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.envoy import access, gateway_dnat, outbound
 from isthmus.envoy.gateway_listeners import edge_listeners
@@ -14,6 +15,7 @@ from isthmus.envoy.gateway_secrets import secrets
 from isthmus.envoy.host import HOST_NAME
 from isthmus.envoy.message import resource
 from isthmus.envoy.naming import BLACK_HOLE
+from isthmus.envoy.probes import probe
 from isthmus.envoy.resource import (
     CLUSTER,
     ENDPOINTS,
@@ -45,18 +47,15 @@ def edge_manifest(q: Reader, type_url: str, edge: Edge) -> Manifest:
         return access.extensions(q, edge.policies, q(edge_listeners, edge).values())
     if type_url == SECRET:
         return {**q(outbound.credentials, edge.scope), **q(secrets, edge)}
-    if type_url == HOST:
-        made = q(host, edge)
-        return {made.name: made}
     return {}
 
 
-def host(q: Reader, edge: Edge) -> Resource:
+def host(q: Reader, edge: Edge, workload: Key) -> Resource:
     """What the agent of a gateway is told: the ports that its Envoy listens on, and nothing to capture."""
     bound = q(listeners, edge).listeners
     ports = sorted({each.port for each in bound if each.binds[0] in WILDCARDS})
-    message = agent_pb2.HostConfig(inbound_ports=ports)
-    return resource(HOST, HOST_NAME, message, (bound.gateway for bound in edge.gateways))
+    message = agent_pb2.HostConfig(inbound_ports=ports, probe=probe(q, workload))
+    return resource(HOST, HOST_NAME, message, (workload, *(bound.gateway for bound in edge.gateways)))
 
 
 def clusters(q: Reader, edge: Edge) -> Mapping[str, Resource]:

@@ -13,6 +13,7 @@ from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.envoy import access, inbound, listeners, outbound, proxyless, routes
 from isthmus.envoy.gateway import edge_manifest
+from isthmus.envoy.gateway import host as gateway_host
 from isthmus.envoy.host import host_config
 from isthmus.envoy.inbound_clusters import inbound_cluster
 from isthmus.envoy.listeners_dynamic import anywhere_cluster
@@ -44,7 +45,12 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     if proxy.generator == proxyless.GENERATOR:
         return proxyless.manifest(q, type_url, scope)
     if scope.router:
-        return edge_manifest(q, type_url, q(gateways.edge_of, workload))
+        edge = q(gateways.edge_of, workload)
+        return (
+            _by_name(q(gateway_host, edge, workload))
+            if type_url == HOST
+            else edge_manifest(q, type_url, edge)
+        )
     if type_url == CLUSTER:
         return {**q(outbound.outbound_clusters, scope), **q(own_clusters, scope, workload)}
     if type_url == ENDPOINTS:
