@@ -364,5 +364,5 @@ def test_timeouts() -> None:
     assert _action("timeout: 1500ms")["timeout"] == "1.500s"
     assert _action("name: none")["timeout"] == "0s"
     # the deadline that a gRPC caller sends along holds, up to the rule's
-    assert _action("timeout: 1500ms")["max_grpc_timeout"] == "1.500s"
-    assert _action("name: none")["max_grpc_timeout"] == "0s"
+    for rule, limit in (("timeout: 1500ms", "1.500s"), ("name: none", "0s")):
+        assert _action(rule)["max_stream_duration"] == {"grpc_timeout_header_max": limit}

@@ -22,7 +22,7 @@ from envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3 import (
 
 from isthmus.engine import Reader
 from isthmus.envoy.clusters import dns_cache
-from isthmus.envoy.message import duration, packed, resource
+from isthmus.envoy.message import duration, packed, resource, time_limits
 from isthmus.envoy.pools import HttpOptions, attach
 from isthmus.envoy.resource import CLUSTER, Resource
 from isthmus.envoy.targets import Place
@@ -84,7 +84,7 @@ def anywhere_host() -> route_components_v3.VirtualHost:
     route = route_components_v3.Route(
         name=ANYWHERE_HOST,
         match={"prefix": "/"},
-        route={"cluster": ANYWHERE, "timeout": duration(0), "max_grpc_timeout": duration(0)},
+        route={"cluster": ANYWHERE, **time_limits()},
     )
     return route_components_v3.VirtualHost(
         name=ANYWHERE_HOST, domains=["*"], routes=[route], include_request_attempt_count=True

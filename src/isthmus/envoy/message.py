@@ -1,10 +1,11 @@
 """Protobuf messages -> Any, durations, addresses and framed resources; the same message, the same bytes."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from envoy.config.core.v3 import address_pb2 as address_v3
 from envoy.config.core.v3 import config_source_pb2 as config_source_v3
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -15,9 +16,9 @@ _FETCH_TIMEOUT_S = 5.0
 """Long enough for a slow control plane, short enough that a lost answer does not hold a listener back."""
 
 
-def packed(message: Message) -> Any:
+def packed(message: Message) -> AnyMessage:
     """The message inside an Any."""
-    anything = Any()
+    anything = AnyMessage()
     anything.Pack(message, deterministic=True)
     return anything
 
@@ -32,6 +33,15 @@ def duration(seconds: float) -> Duration:
     """Seconds as a protobuf duration."""
     nanoseconds = round(seconds * 1e9)
     return Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
+
+
+def time_limits(seconds: float = 0.0) -> dict[str, Any]:
+    """How long a request may take, as the fields of a route's action; 0 = without end.
+
+    The deadline that a gRPC caller sends along holds as well: whichever is sooner.
+    """
+    limit = duration(seconds)
+    return {"timeout": limit, "max_stream_duration": {"grpc_timeout_header_max": limit}}
 
 
 def address(host: str, port: int) -> address_v3.Address:

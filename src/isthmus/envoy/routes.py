@@ -17,7 +17,7 @@ from isthmus.api.meta import Key
 from isthmus.api.networking.load_balancing import ConsistentHashLB
 from isthmus.engine import Reader
 from isthmus.envoy import listeners_dynamic, naming
-from isthmus.envoy.message import duration, resource
+from isthmus.envoy.message import resource, time_limits
 from isthmus.envoy.resource import ROUTES, Resource
 from isthmus.envoy.rules import default_route, rule_route
 from isthmus.mesh import routing, routing_hashes, routing_hosts, services, world
@@ -139,7 +139,7 @@ def _unclaimed(q: Reader, scope: Scope) -> route_components_v3.VirtualHost:
     route = route_components_v3.Route(
         name="allow_any",
         match={"prefix": "/"},
-        route={"cluster": cluster, "timeout": duration(0), "max_grpc_timeout": duration(0)},
+        route={"cluster": cluster, **time_limits()},
     )
     return _catch_all("allow_any", route)
 

@@ -17,7 +17,7 @@ from isthmus.api.shapes import Percent
 from isthmus.envoy import naming
 from isthmus.envoy.filters import CORS_FILTER, FAULT_FILTER
 from isthmus.envoy.matches import route_match
-from isthmus.envoy.message import duration, packed
+from isthmus.envoy.message import duration, packed, time_limits
 from isthmus.envoy.rules_filters import cors, fault, share
 from isthmus.envoy.rules_headers import change_headers, host_override
 from isthmus.envoy.rules_retries import retry_policy
@@ -46,9 +46,7 @@ def default_route(
         match={"prefix": "/"},
         route={
             "cluster": cluster,
-            "timeout": duration(0),
-            # no limit of ours, so that the deadline that a gRPC caller sends along holds
-            "max_grpc_timeout": duration(0),
+            **time_limits(),
             "retry_policy": retry_policy(retries, sticky=False),
             "hash_policy": [policy] if policy else [],
         },
@@ -91,11 +89,8 @@ def weights(destinations: Iterable[Destination]) -> list[tuple[Destination, int]
 
 def _forward(rule: HttpRule, retries: HTTPRetry | None) -> route_components_v3.RouteAction:
     said = rule.actions
-    limit = duration(max(parse_duration(said.timeout), 0.0) if said.timeout else 0.0)
     action = route_components_v3.RouteAction(
-        timeout=limit,
-        # gRPC callers send a deadline along, which holds up to this
-        max_grpc_timeout=limit,
+        **time_limits(max(parse_duration(said.timeout), 0.0) if said.timeout else 0.0),
         request_mirror_policies=[_copy(mirror) for mirror in rule.mirrors],
         hash_policy=[policy for hashed in rule.hashes if (policy := _hash_policy(hashed))],
     )
