@@ -6,23 +6,18 @@
 import http.client
 import json
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from control_plane import control_plane
 
 from documents import namespace, workload_entry
 from isthmus.api.kinds import KINDS
 from isthmus.cli.client import Client
 
-ISTHMUS = Path(sys.executable).with_name("isthmus")
 ENTRY = KINDS["WorkloadEntry"]
 ENTRIES = "/apis/networking.istio.io/v1/namespaces/bookinfo/workloadentries"
 WRITERS, ROUNDS = 8, 4
@@ -82,24 +77,6 @@ def _ask(
     assert answer.status == code, said
 
 
-@contextmanager
-def serving(directory: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A control plane that is ready, and killed at the end if it has not been yet."""
-    ports = ["--api-port", "0", "--ads-port", "0", "--probe-port", "0", "--advertise", "127.0.0.1"]
-    command = [str(ISTHMUS), "serve", "--state-dir", str(directory / "state"), "--bind", "127.0.0.1", *ports]
-    with (directory / "serve.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert process.stdout is not None
-    try:
-        ready = process.stdout.readline()
-        assert ready.startswith("ready in "), (directory / "serve.log").read_text()[-3000:]
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        process.stdout.close()
-
-
 def hold(client: Client, writers: list[Writer]) -> None:
     """Asserts that the server has all that it answered for."""
     listed = client.listing(ENTRY, "bookinfo", {})["items"]
@@ -118,24 +95,23 @@ def test_what_was_answered_survives_sigkill(tmp_path: Path) -> None:
     chance = random.Random(11)
     writers = [Writer(number) for number in range(WRITERS)]
     for round_ in range(ROUNDS + 1):
-        with serving(tmp_path) as process:
-            client = Client.from_kubeconfig(tmp_path / "state" / "admin.kubeconfig")
+        with control_plane(tmp_path) as plane:
             if round_ == 0:
                 counters = [workload_entry(writer.counter) for writer in writers]
-                client.apply([namespace(), *counters])
-            hold(client, writers)
+                plane.client.apply([namespace(), *counters])
+            hold(plane.client, writers)
             if round_ == ROUNDS:
                 break
             before = [len(writer.made) for writer in writers]
-            threads = [threading.Thread(target=writer.write, args=(client,)) for writer in writers]
+            threads = [threading.Thread(target=writer.write, args=(plane.client,)) for writer in writers]
             for thread in threads:
                 thread.start()
             # all of them are writing, then at any moment
             while any(len(writer.made) == was for writer, was in zip(writers, before, strict=True)):
-                assert process.poll() is None
+                assert plane.process.poll() is None
                 time.sleep(0.005)
             time.sleep(chance.uniform(0.05, 0.5))
-            process.send_signal(signal.SIGKILL)
+            plane.kill()
             for thread in threads:
                 thread.join(30)
     assert sum(len(writer.made) for writer in writers) > WRITERS * ROUNDS
