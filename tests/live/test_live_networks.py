@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from certificates import Outside
 
 from isthmus.demo.vm import VM, join
 from isthmus.lab import control, namespaces
@@ -73,13 +75,47 @@ kind: MeshConfig
 metadata: {name: default, namespace: isthmus-system}
 spec:
   meshNetworks:
-    far: {gateways: [{address: east-west.lab, port: 15443}]}
+    far: {gateways: [{address: balancer.lab, port: 15443}]}
 """
 BYTES = """
 import socket
 listener = socket.create_server(("0.0.0.0", 7000)); print("listening", flush=True)
 while True:
     c, _ = listener.accept(); c.sendall(b"first word\\n"); c.close()
+"""
+# What stands before a gateway that callers cannot dial: bytes from its port 15443 to the gateway's.
+BALANCER = """
+import asyncio, sys
+async def copy(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data); await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+async def relay(reader, writer):
+    there, back = await asyncio.open_connection(sys.argv[1], 15443)
+    await asyncio.gather(copy(reader, back), copy(there, writer))
+async def main():
+    server = await asyncio.start_server(relay, "0.0.0.0", 15443); print("listening", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+# Asks the far server through its gateway: ADDRESS ALPN SERVER_NAME [CERTIFICATE KEY].
+ASK = """
+import socket, ssl, sys
+c = ssl._create_unverified_context(); c.set_alpn_protocols([sys.argv[2]])
+if sys.argv[4:]: c.load_cert_chain(*sys.argv[4:])
+connection = socket.create_connection((sys.argv[1], 15443), 5)
+try:
+    s = c.wrap_socket(connection, server_hostname=sys.argv[3])
+except OSError as error:
+    sys.exit(print("no handshake:", error))
+try:
+    s.sendall(b"GET / HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n"); print(s.recv(100).decode())
+except OSError as error:
+    print(type(error).__name__, error)
 """
 CALL = "import socket,sys; print(socket.create_connection((sys.argv[1], 7000), 5).makefile().readline())"
 WEB = "web.shop.svc.cluster.local"
@@ -117,6 +153,21 @@ class World:
         name = f"cluster.outbound_.80_._.{WEB}.upstream_cx_total"
         return sum(each.get("value", 0) for each in stats if each.get("name") == name)
 
+    def asked(self, host: Host, alpn: str, *certificate: str) -> str:
+        """What a host that dials the gateway itself hears from the far server, or why it hears nothing."""
+        words = (self.gate.address, alpn, f"outbound_.80_._.{WEB}", *certificate)
+        return host.run([sys.executable, "-c", ASK, *words]).stdout.strip()
+
+
+@contextmanager
+def walled(host: Host, *others: Host) -> Iterator[None]:
+    """No way from the others to the host while the block runs."""
+    wall(host, *others)
+    try:
+        yield
+    finally:
+        host.run(["nft", "-f", "-"], text="delete table ip wall\ndelete table ip6 wall\n")
+
 
 def wall(host: Host, *others: Host) -> None:
     """Drops everything that comes from other hosts, as if there was no way between the networks."""
@@ -152,24 +203,38 @@ def test_calls_go_through_the_gateway_of_the_other_network(world: World) -> None
 
 
 def test_a_gateway_may_have_a_name(world: World) -> None:
+    """Callers cannot dial it at its own address: what is asked of DNS is the only way."""
+    world.plane.isthmus("delete", "meshconfig", "default", "-n", "isthmus-system", "--ignore-not-found")
     world.plane.apply(EAST_WEST)
-    world.plane.apply(BY_NAME)
-    world.caller.host.wait_until(lambda: world.page() == "from afar\n", "the answer by the name")
-    before = world.passed()
-    world.caller.host.wait_until(lambda: world.page() == "from afar\n", "another answer")
-    assert world.passed() >= before
+    balancer = world.lab.host("balancer")
+    relay = balancer.spawn([sys.executable, "-c", BALANCER, world.gate.address], log="balancer.log")
+    relay.wait_for_line("listening", timeout_s=10)
+    with walled(world.gate, world.caller.host):
+        world.caller.host.wait_until(lambda: "from afar" not in world.page(), "the way closed", timeout_s=30)
+        before = world.passed()
+        world.plane.apply(BY_NAME)
+        world.caller.host.wait_until(
+            lambda: world.page() == "from afar\n", "the answer by the name", timeout_s=30
+        )
+        assert world.passed() > before
+    relay.stop()
+    world.plane.isthmus("delete", "meshconfig", "default", "-n", "isthmus-system")
 
 
 def test_nobody_passes_who_is_not_of_the_mesh(world: World) -> None:
     world.plane.apply(EAST_WEST)
-    script = (
-        "import socket,ssl,sys; c=ssl._create_unverified_context(); c.set_alpn_protocols([sys.argv[2]]);"
-        "s=c.wrap_socket(socket.create_connection((sys.argv[1],15443),5),server_hostname=sys.argv[3]);"
-        "s.sendall(b'GET / HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n'); print(s.recv(100))"
+    own = ("/var/lib/isthmus/chain.pem", "/var/lib/isthmus/key.pem")
+    member, stranger = world.caller.host, world.lab.host("stranger")
+    member.wait_until(
+        lambda: world.asked(member, "istio", *own).startswith("HTTP/1.1 200 OK"), "the answer to a member"
     )
-    stranger = world.lab.host("stranger")
-    name = f"outbound_.80_._.{WEB}"
-    for alpn in ("istio", "http/1.1"):
-        done = stranger.run([sys.executable, "-c", script, world.gate.address, alpn, name], check=False)
-        assert "200" not in done.stdout
-        assert done.returncode != 0
+    assert "alert certificate required" in world.asked(stranger, "istio")
+    pair = Outside().pair(f"outbound_.80_._.{WEB}")
+    for path, text in (("/other.pem", pair.certificate), ("/other.key", pair.key)):
+        stranger.write(path, text)
+    assert "alert unknown ca" in world.asked(stranger, "istio", "/other.pem", "/other.key")
+    # what is not the mesh's own TLS finds nothing to talk to at the gateway
+    for host, certificate in ((stranger, ()), (member, own)):
+        said = world.asked(host, "http/1.1", *certificate)
+        assert said.startswith("no handshake:"), said
+        assert "EOF" in said or "reset" in said, said
