@@ -29,9 +29,9 @@ $(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
 	@touch $@
 
 test-oldest-envoy: prepare $(OLDEST)/.ready ## what Envoy accepts and how it is fed, with the oldest one we support
-	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy $(addprefix tests/,envoy property xds)
+	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy $(addprefix tests/,envoy property server xds)
 
-check: prepare format lint types imports test ## format, lint, types, import rules, tests
+check: prepare format lint types imports test test-oldest-envoy ## format, lint, types, import rules, tests, also with the oldest Envoy
 
 format: $(READY)
 	@$(BIN)/ruff format --check -q src tests bench
