@@ -210,25 +210,41 @@ async def test_rules_that_lead_to_each_other_in_a_circle(mesh: Mesh) -> None:
     with pytest.raises(Rejected, match="delegate"):
         await mesh.write(*circle)
     await mesh.force(*circle)
-    await mesh.told("VirtualService", "one", "Resolved", "False")
+    for name in ("one", "two"):
+        assert "delegate" in await mesh.told("VirtualService", name, "Resolved", "False")
     await mesh.told("VirtualService", "root", "Programmed", "True")
     await mesh.holds_all()
 
 
 async def test_a_service_entry_that_takes_a_services_host(mesh: Mesh) -> None:
+    host = "b.shop.svc.cluster.local"
     spec = {
-        "hosts": ["b.shop.svc.cluster.local"],
+        "hosts": [host],
+        "addresses": ["198.51.100.1"],
         "resolution": "STATIC",
         "ports": [
-            {"number": 80, "name": "http", "protocol": "HTTP"},
-            {"number": 82, "name": "http-82", "protocol": "HTTP"},
+            {"number": 80, "name": "http-80", "protocol": "HTTP"},
+            {"number": 8888, "name": "http-8888", "protocol": "HTTP"},
+            {"number": 9999, "name": "tcp-9999", "protocol": "TCP"},
         ],
         "endpoints": [{"address": "192.0.2.1"}],
     }
+    before = (await mesh.envoy.held()).resources
+    assert f"outbound|80||{host}" in before[CLUSTER]
     await mesh.write(document("ServiceEntry", "thief", spec))
     await mesh.told("ServiceEntry", "thief", "Programmed", "True")
     await mesh.told("Service", "b", "Programmed", "True")
+    assert "already declared by Service/shop/b" in await mesh.told(
+        "ServiceEntry", "thief", "Resolved", "False"
+    )
     await mesh.holds_all()
+    # not a name, not an address, not a port of the loser's
+    held = (await mesh.envoy.held()).resources
+    assert {kind: content.keys() for kind, content in held.items()} == {
+        kind: content.keys() for kind, content in before.items()
+    }
+    assert held == before
+    assert not any(word in str(held) for word in ("198.51.100.1", "192.0.2.1", "8888", "9999"))
 
 
 async def test_of_rules_that_contradict_the_older_counts(mesh: Mesh) -> None:
@@ -241,8 +257,20 @@ async def test_of_rules_that_contradict_the_older_counts(mesh: Mesh) -> None:
         )
     assert "r0" in await mesh.told("VirtualService", "r1", "Resolved", "False")
     await mesh.told("VirtualService", "r0", "Resolved", "True")
+    assert "DestinationRule/shop/d0 is older" in await mesh.told("DestinationRule", "d1", "Resolved", "False")
+    await mesh.told("DestinationRule", "d0", "Resolved", "True")
     await mesh.holds_all()
     assert await mesh.paths("80", "a.shop.svc.cluster.local") == ["/r0"]
+    assert "tls" not in str(
+        (await mesh.envoy.held()).resources[CLUSTER]["outbound|80||a.shop.svc.cluster.local"]
+    )
+    # and when the older one goes, the other counts
+    await mesh.plane.delete(Key("DestinationRule", "shop", "d0"))
+    await mesh.told("DestinationRule", "d1", "Resolved", "True")
+    await mesh.holds_all()
+    assert "UpstreamTlsContext" in str(
+        (await mesh.envoy.held()).resources[CLUSTER]["outbound|80||a.shop.svc.cluster.local"]
+    )
 
 
 async def test_nothing_was_refused_but_what_was_meant_to_be(standing: Mesh) -> None:

@@ -266,3 +266,19 @@ def test_a_headless_service_follows_the_caller() -> None:
     assert found
     assert found.resolution is Resolution.NONE
     assert world.engine(endpoints.addresses, HOST) == ("10.1.0.1",)
+
+
+def test_an_entry_gives_nothing_to_the_host_of_a_service() -> None:
+    spec = (
+        f"hosts: [{HOST}], resolution: STATIC, addresses: [198.51.100.1], endpoints: [{{address: 192.0.2.1}}]"
+    )
+    ports = "ports: [{number: 9080, name: http, protocol: HTTP}, {number: 81, name: other, protocol: HTTP}]"
+    world = World().apply(service("db"), workload("db-1", "10.0.0.1"), entry("thief", f"{spec}, {ports}"))
+    assert _addresses(world) == ["10.0.0.1:9080"]
+    assert _addresses(world, port=81) == []
+    assert world.engine(endpoints.addresses, HOST) == ("10.0.0.1",)
+    # those who see the entry alone get what it says, and nothing of the Service's
+    theirs = world.engine(endpoints.endpoints, HOST, 9080, (), (Key("ServiceEntry", "bookinfo", "thief"),))
+    assert [e.address for e in theirs] == ["192.0.2.1"]
+    world.delete("Service", "bookinfo", "db")
+    assert _addresses(world, port=81) == ["192.0.2.1:81"]

@@ -199,6 +199,23 @@ def test_one_host_of_two_namespaces_is_the_own_ones() -> None:
     assert _seen(world)["x.example"] == (2000,)
 
 
+def test_an_entry_adds_no_way_out_to_the_host_of_a_service() -> None:
+    entry = """---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: thief, namespace: shop}
+spec: {hosts: [web.shop.svc.cluster.local], ports: [{number: 81, name: http, protocol: HTTP}]}
+"""
+    own = "{egress: [{port: {number: 81, protocol: HTTP, name: http}, hosts: ['*/*']}, {hosts: ['*/*']}]}"
+    for more in ((), (sidecar("default", own),)):
+        world = World().apply(WORLD, entry, *more)
+        assert _seen(world)["web.shop"] == (9080,)
+        scope = world.engine(scopes.scope_of, DB)
+        assert scope is not None
+        called = [each.source.kind for way in world.engine(scopes.egress, scope) for each in way.services]
+        assert "ServiceEntry" not in called
+
+
 def test_outbound_policy_of_the_sidecar_then_of_the_mesh() -> None:
     mesh = """
 apiVersion: isthmus.dev/v1alpha1

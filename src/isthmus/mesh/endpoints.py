@@ -4,7 +4,8 @@
     EndpointSlices of a Service -------+--endpoints--> addresses and ports     health is asked apart
     written into a ServiceEntry ------/
 
-All objects of a namespace that declare a host give endpoints to it, by the name of the port.
+All ServiceEntries of a namespace that declare a host give endpoints to it, by the name of the port; none does
+where a Service is the host's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,7 +43,8 @@ def endpoints(
         return ()
     found: list[Endpoint] = []
     for key in q(services.claims_in, host, service.namespace):
-        found += q(_of_part, key, host, port.name)
+        if key.kind == service.source.kind:
+            found += q(_of_part, key, host, port.name)
     if service.resolution.asks_dns and not found and not service.selector and not service.inline:
         # the name itself is what DNS knows
         number = port.target if isinstance(port.target, int) else port.number

@@ -182,11 +182,17 @@ def _called(
     q: Reader, scope: Scope, named: Mapping[str, scope_hosts.Named], only: int | None
 ) -> tuple[Called, ...]:
     control_plane = q(_control_plane) if only is None else None
-    found = [
+    seen = [
         (host, key)
         for host, key in q(offered, scope.namespace)
-        if (host == control_plane or scope_hosts.names_service(named, key.namespace, host))
-        and (only is None or only in q(_ports, key))
+        if host == control_plane or scope_hosts.names_service(named, key.namespace, host)
+    ]
+    theirs = {(host, key.namespace) for host, key in seen if key.kind == "Service"}
+    found = [
+        (host, key)
+        for host, key in seen
+        if (only is None or only in q(_ports, key))
+        and (key.kind == "Service" or (host, key.namespace) not in theirs)
     ]
     # one host, one namespace: the proxy's own, else that of a Service, else that of the oldest object
     place: dict[str, Key] = {}
@@ -313,6 +319,7 @@ def _led_to(q: Reader, scope: Scope, way: Egress, host: str, ports: tuple[int, .
         seen = {key for known, key in q(offered, scope.namespace) if known == host}
         claims = [key for key in q(services.claims_of, host) if key in seen]
         keys = tuple(key for key in claims if key.namespace == claims[0].namespace)
+    keys = services.counting(keys)
     if way.port is not None and way.port.number and way.port.protocol is not Protocol.HTTP_PROXY:
         ports = (way.port.number,)
     return [Called(host, key, None if 0 in ports else ports) for key in keys]

@@ -4,11 +4,11 @@
     the objects of one namespace that declare a host --merged--> the service
 
 Several objects may declare one host; a caller sees those of one namespace (`scope`). Among them a Kubernetes
-Service wins over ServiceEntries; of ServiceEntries the oldest counts, and others that are like it add their
-ports. Endpoints come from all of them.
+Service wins over ServiceEntries, which then give nothing; of ServiceEntries the oldest counts, others that
+are like it add their ports, and endpoints come from all of them (docs/decisions/025-whose-host.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from isthmus.api.core import ServiceSpec
@@ -52,6 +52,12 @@ def claims_of(q: Reader, host: str) -> tuple[Key, ...]:
 def claims_in(q: Reader, host: str, namespace: str) -> tuple[Key, ...]:
     """Those of one namespace."""
     return tuple(key for key in q(claims_of, host) if key.namespace == namespace)
+
+
+def counting(claims: Iterable[Key]) -> tuple[Key, ...]:
+    """Of a namespace's claims of a host those that give it anything: a Service leaves entries nothing."""
+    found = tuple(claims)
+    return tuple(key for key in found if key.kind == "Service") or found
 
 
 def service(q: Reader, host: str) -> Service | None:
