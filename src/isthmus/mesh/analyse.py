@@ -3,7 +3,7 @@
 Nothing here refuses an object: each of these may be put right by another object that is still to come.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from isthmus.api.meta import Key, Problem
 from isthmus.api.networking.destination_rule import DestinationRuleSpec
@@ -15,6 +15,7 @@ from isthmus.mesh import (
     endpoints,
     gateways_problems,
     routing_problems,
+    scope,
     services,
     workloads,
     world,
@@ -38,11 +39,45 @@ KINDS = (
 
 def problems(q: Reader) -> Mapping[Key, tuple[Problem, ...]]:
     """The problems of every object that has any."""
-    found = {key: own for kind in KINDS for key in q(world.all_keys, kind) if (own := q(problems_of, key))}
+    found: dict[Key, tuple[Problem, ...]] = {}
+    for kind in KINDS:
+        for namespace in q(world.namespaces, kind):
+            found |= q(_problems_in, namespace, kind)
     # of all proxies together: if each object asked for its own, whatever is about a proxy would be about each
     for key, lost in q(analyse_proxies.losses).items():
         found[key] = (*found.get(key, ()), *lost)
     return found
+
+
+def rehearsal(q: Reader, keys: Collection[Key]) -> Iterator[None]:
+    """Asks for what `problems` is made of about these objects, a little between one yield and the next.
+
+    Small things come first: each of the few questions about everything finds them answered.
+    """
+    for key in keys:
+        if key.kind in services.KINDS:
+            q(services.declared_hosts, key)
+            q(world.seniority, key)
+        elif key.kind == workloads.KIND:
+            q(scope.scope_of, key)
+        yield
+    q(services.declarations)
+    yield
+    for key in keys:
+        for host in q(services.declared_hosts, key) if key.kind in services.KINDS else ():
+            q(services.service, host)
+            q(scope.called_service, scope.Called(host, key))
+        yield
+    q(analyse_proxies.losses)
+    yield
+    for key in keys:
+        if key.kind in KINDS:
+            q(problems_of, key)
+        yield
+
+
+def _problems_in(q: Reader, namespace: str, kind: str) -> Mapping[Key, tuple[Problem, ...]]:
+    return {key: own for key in world.keys(q, kind, namespace) if (own := q(problems_of, key))}
 
 
 def problems_of(q: Reader, key: Key) -> tuple[Problem, ...]:

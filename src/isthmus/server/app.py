@@ -36,7 +36,7 @@ from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.late import LateRegistrar
 from isthmus.identity.serving import ServingIdentity
 from isthmus.mesh import networks
-from isthmus.mesh.analyse import problems, problems_of
+from isthmus.mesh.analyse import problems, problems_of, rehearsal
 from isthmus.mesh.capture import inbound_capture
 from isthmus.mesh.model import MeshSettings
 from isthmus.mesh.proxies import type_of
@@ -183,6 +183,7 @@ async def _run(
         manifest=manifest,
         unsound=unsound,
         problems=problems,
+        rehearsal=rehearsal,
         objects=feed.programmed,
         registered=_registered(engine),
         now=time.monotonic,

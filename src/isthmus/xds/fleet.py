@@ -11,13 +11,13 @@ All of it is synchronous and runs on one event loop: the engine has one owner an
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from isthmus.api.meta import Key, Problem
-from isthmus.clock import rest_s
+from isthmus.api.meta import Key
 from isthmus.engine import Engine, Reader
 from isthmus.envoy.resource import Manifest, ProxyId, Resource
+from isthmus.xds.analysis import Analysis, ProblemsQuery, Rehearsal
 from isthmus.xds.delta import Memory
 from isthmus.xds.judgement import Judgement
 from isthmus.xds.node import Node
@@ -30,7 +30,6 @@ from isthmus.xds.wire import Frames, Request, response
 _log = logging.getLogger(__name__)
 
 ManifestQuery = Callable[[Reader, str, ProxyId], Manifest]
-ProblemsQuery = Callable[[Reader], Mapping[Key, tuple[Problem, ...]]]
 UnsoundQuery = Callable[[Reader, ProxyId], Mapping[tuple[str, str], str]]
 """What must not be sent to a proxy, and why, by type and name."""
 Registered = Callable[[ProxyId], str | None]
@@ -40,8 +39,6 @@ Registered = Callable[[ProxyId], str | None]
 Client = tuple[str, ProxyId]
 """Role and workload: whose streams follow one another."""
 
-ANALYSIS_SHARE = 0.1
-"""Of the time, at most, for what analysis makes of one commit after the other."""
 MAX_STREAMS = 4
 """Of one client: the living one, and those that broke without a word and are not found out yet."""
 
@@ -88,13 +85,13 @@ class Fleet:
         now: Callable[[], float],
         vetting: Vetting | None = None,
         unsound: UnsoundQuery = lambda q, proxy: {},
+        rehearsal: Rehearsal = lambda q, keys: iter(()),
     ) -> None:
         self.sent: Counter[str] = Counter()
         self.responses: Counter[str] = Counter()
         self.failures = 0
         """Queries that raised: bugs of ours, contained."""
-        self.spent_s = 0.0
-        """Time spent in queries, since the process started."""
+        self._spent_s = 0.0
         self._engine = engine
         self._manifest = manifest
         self._problems = problems
@@ -110,10 +107,7 @@ class Fleet:
         self._opened = 0
         self._differences: dict[tuple[int, int], tuple[Manifest, Manifest, Collection[str]]] = {}
         self._judgement = Judgement(objects)
-        self._known_problems: Mapping[Key, tuple[Problem, ...]] = {}
-        self._analysed = -1
-        """The revision that the known problems are of."""
-        self._analyse_at = 0.0
+        self._analysis = Analysis(engine, problems, rehearsal, now=now, failed=self._failed)
         self._listeners: list[Callable[[], None]] = []
         self._collect_at = 2000
 
@@ -149,13 +143,19 @@ class Fleet:
         self._changed()
 
     @property
+    def spent_s(self) -> float:
+        """Time spent in queries, since the process started."""
+        return self._spent_s + self._analysis.spent_s
+
+    @property
     def judged(self) -> int:
         """How often an object was judged, since the process started."""
         return self._judgement.judged
 
-    def committed(self, touched: Iterable[Key] = ()) -> None:
+    def committed(self, touched: Collection[Key] = ()) -> None:
         """Tells every stream of a new revision, in which the `touched` objects came, changed or went."""
         self._judgement.touch(touched)
+        self._analysis.touch(touched)
         self._differences.clear()
         for stream in self._streams:
             stream.wake()
@@ -201,33 +201,18 @@ class Fleet:
         return min((at - now for at in times if at is not None), default=None)
 
     def judge(self) -> dict[Key, Verdict]:
-        """The verdicts that changed since the last call."""
-        self._analyse()
-        return self._judgement.judge(self._answers(), self._known_problems, self._analysed)
+        """The verdicts that changed since the last call; analysis goes on for a turn."""
+        analysis = self._analysis
+        analysis.turn()
+        return self._judgement.judge(self._answers(), analysis.problems, analysis.revision)
 
     def overdue(self) -> None:
         """Waiting has lasted: the next judgement tells for whom."""
         self._judgement.overdue(self._answers())
 
     def judge_in_s(self) -> float | None:
-        """How long analysis rests before it looks at what was committed meanwhile; None when it has."""
-        if self._analysed == self._engine.revision:
-            return None
-        return max(0.0, self._analyse_at - self._now())
-
-    def _analyse(self) -> None:
-        """Analysis looks at everything together: under load it may take a part of the time, not all of it."""
-        began, revision = self._now(), self._engine.revision
-        if revision == self._analysed or began < self._analyse_at:
-            return
-        try:
-            self._known_problems = self._engine(self._problems)
-        except Exception:  # a bug of ours: what was known last is still the best answer
-            self._failed("analysis")
-        self._analysed = revision
-        took = self._now() - began
-        self.spent_s += took
-        self._analyse_at = began + took + rest_s(took, ANALYSIS_SHARE)
+        """How long until analysis goes on with what was committed; None when it has seen everything."""
+        return self._analysis.next_in_s()
 
     def connected(self) -> list[StreamState]:
         """How every open stream stands, by node."""
@@ -268,7 +253,7 @@ class Fleet:
         if stream.evaluated == revision:
             return
         self._query(stream, revision, now)
-        self.spent_s += self._now() - now
+        self._spent_s += self._now() - now
 
     def _query(self, stream: Stream, revision: int, now: float) -> None:
         whole = True
