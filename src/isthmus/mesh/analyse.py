@@ -68,8 +68,7 @@ def rehearsal(q: Reader, keys: Collection[Key]) -> Iterator[None]:
             q(services.service, host)
             q(scope.called_service, scope.Called(host, key))
         yield
-    q(analyse_proxies.losses)
-    yield
+    yield from analyse_proxies.rehearsal(q)
     for key in keys:
         if key.kind in KINDS:
             q(problems_of, key)

@@ -4,7 +4,7 @@ every proxy's scope --plan--> places on listeners that were lost     by the obje
 every proxy --conflicts--> ports on which services disagree
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from isthmus.api.meta import Key, Problem
 from isthmus.api.networking.sidecar import SidecarSpec
@@ -45,6 +45,17 @@ def losses(q: Reader) -> Mapping[Key, tuple[Problem, ...]]:
         for loss in q(plan, each).losses:
             found.setdefault(loss.loser, {})[loss] = None
     return {key: tuple(_lost(q, key, loss) for loss in lost) for key, lost in found.items()}
+
+
+def rehearsal(q: Reader) -> Iterator[None]:
+    """Asks for what `losses` is made of, one thing about everything between one yield and the next."""
+    for each in q(_scopes):
+        q(scope.offered, each.namespace)
+        yield
+        q(scope.egress, each)
+        yield
+        q(plan, each)
+        yield
 
 
 def _lost(q: Reader, key: Key, loss: Loss) -> Problem:
