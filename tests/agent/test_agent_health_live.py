@@ -1,5 +1,6 @@
 """Health of VMs: who fails its check gets no calls until it passes again, whoever calls, a VM too."""
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -63,11 +64,11 @@ class World:
         self.plane.apply(MESH.replace("  probe: PROBE\n", f"  probe: {probe}\n" if probe else ""))
 
     def health(self, vm: VM) -> str:
-        """What `isthmus get` shows of a VM."""
-        lines = self.plane.isthmus("get", "we", "-n", "shop").splitlines()
-        column = lines[0].split().index("HEALTHY")
-        (row,) = [line.split() for line in lines if vm.host.address in line.split()]
-        return row[column]
+        """What the condition of a VM's WorkloadEntry says; empty without one."""
+        found = json.loads(self.plane.isthmus("get", "we", "-n", "shop", "-o", "json"))
+        (entry,) = [each for each in found["items"] if each["spec"]["address"] == vm.host.address]
+        conditions = entry.get("status", {}).get("conditions", ())
+        return "".join(each["status"] for each in conditions if each["type"] == "Healthy")
 
     def answering(self, caller: VM | None = None) -> set[str]:
         """Who answers a caller's next calls; nobody may fail."""
@@ -111,6 +112,10 @@ def test_calls_go_to_who_is_healthy_and_come_back(world: World) -> None:
     world.await_answering({"two"})
     # a VM as the caller goes round itself and round others alike
     world.await_answering({"two"}, world.one)
+    lines = world.plane.isthmus("get", "we", "-n", "shop").splitlines()
+    at = lines[0].index("HEALTHY")
+    (row,) = [line for line in lines if world.one.host.address in line.split()]
+    assert row[at:].startswith("False")
     shown = world.plane.isthmus("get", "we", f"web-{world.one.host.address}", "-n", "shop", "-o", "yaml")
     assert "reason: ProbeFailed" in shown
     assert "message: HTTP status 503" in shown
