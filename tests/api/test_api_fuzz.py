@@ -148,6 +148,6 @@ def test_hostile_texts(confined: Confinement, name: str) -> None:
 
 def test_the_confinement_holds(confined: Confinement) -> None:
     """The same texts fail with less."""
-    assert "MemoryError" in confined.read(HOSTILE["long text"], room_mb=3).said
+    assert "MemoryError" in confined.read(HOSTILE["many fields"], room_mb=8).said
     ended = confined.read(HOSTILE["many labels"], room_mb=ROOM_MB, cpu_s=1)
     assert ended.code == -signal.SIGXCPU
