@@ -1,6 +1,7 @@
 """What clients may write into a status, and what stays the server's own."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,3 +55,28 @@ def test_what_is_not_translated_is_told_whatever_clients_write(server: KubeServe
     server.apply(document(f"{ISTIO[6:]}/v1alpha3", "EnvoyFilter", "a", "bookinfo", {}))
     (condition,) = wiped(server, path, how)["conditions"]
     assert (condition["type"], condition["status"]) == ("Translated", "False")
+
+
+def test_to_apply_the_same_later_is_no_change(server: KubeServer) -> None:
+    """A list that merges whole gets defaults: what is applied differs from what stands, but comes to it."""
+    body = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "a"},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+        "ports": [{"port": 80}],
+    }
+    path = "/apis/discovery.k8s.io/v1/namespaces/bookinfo/endpointslices/a?fieldManager=me"
+    first = server.request("PATCH", path, json.dumps(body).encode(), headers=APPLY).document
+    for _ in range(2):
+        wait_for_the_next_second()
+        again = server.request("PATCH", path, json.dumps(body).encode(), headers=APPLY).document
+        assert again == first
+
+
+def wait_for_the_next_second() -> None:
+    """Times are told in whole seconds."""
+    now = int(time.time())
+    while int(time.time()) == now:
+        time.sleep(0.01)

@@ -1,6 +1,7 @@
 """What only the embedded store promises: crashes, full disks, files that are not ours."""
 
 import asyncio
+import json
 import os
 import random
 import resource
@@ -12,10 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_world import StoreWorld, entry, key, sqlite
 
+from isthmus.api.codec import encode
 from isthmus.api.meta import Object
 from isthmus.store.base import Create, Event, Expired, StoreUnavailable, StoreUnreadable, Update
 from isthmus.store.file import StoreFile
@@ -173,6 +176,38 @@ async def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
     await refused(other, "another program")
+
+
+async def test_what_an_earlier_version_left_out_is_there_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "isthmus.db"
+    await (await SqliteStore.open(path)).close()
+    slices = {"addressType": "IPv4", "ports": [{"port": 80}]}
+    old: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "generation": 1}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "n", "generation": 4}},
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "a", "namespace": "n", "generation": 4},
+            **slices,
+        },
+    ]
+    with sqlite3.connect(path) as connection:
+        for row in old:
+            meta = row["metadata"]
+            assert isinstance(meta, dict)
+            values = (row["kind"], meta.get("namespace", ""), meta["name"], json.dumps(row))
+            connection.execute("INSERT INTO objects VALUES (?, ?, ?, ?)", values)
+    connection.close()
+    store = await SqliteStore.open(path)
+    found = {
+        kind: encode((await store.list(kind))[0][0]) for kind in ("Namespace", "Secret", "EndpointSlice")
+    }
+    await store.close()
+    assert found["Namespace"]["status"] == {"phase": "Active"}
+    assert found["Secret"]["type"] == "Opaque"
+    assert found["EndpointSlice"]["ports"] == [{"name": "", "port": 80, "protocol": "TCP"}]
+    assert [found[kind]["metadata"].get("generation") for kind in found] == [None, None, 4]
 
 
 async def test_a_newer_or_damaged_file_is_left_alone(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ class Kind:
     """Columns after the name."""
     needs_spec: bool = False
     """True: a document must have a `spec`, though it may be empty."""
+    counts_changes: bool = True
+    """False: as in Kubernetes, `metadata.generation` does not count the changes of its spec."""
     later: str = ""
     """Set: objects are stored and validated, but do nothing yet; what happens instead."""
 
@@ -118,6 +120,7 @@ def _core(
     programmed: bool = False,
     categories: tuple[str, ...] = (),
     columns: tuple[Column, ...] = (AGE,),
+    counts_changes: bool = False,
 ) -> Kind:
     return Kind(
         kind=kind,
@@ -132,6 +135,7 @@ def _core(
         programmed=programmed,
         categories=categories,
         columns=columns,
+        counts_changes=counts_changes,
     )
 
 
@@ -145,6 +149,7 @@ _ALL = (
         core.ServiceSpec,
         "svc",
         programmed=True,
+        counts_changes=True,
         categories=("all",),
         columns=(
             Column("Type", ".spec.type", description="How the service is exposed."),
@@ -170,6 +175,7 @@ _ALL = (
         cluster.EndpointSliceSpec,
         group=DISCOVERY,
         has_spec=False,
+        counts_changes=True,
         columns=(
             Column("AddressType", ".addressType", description="Kind of the addresses."),
             Column("Ports", ".ports[*].port", description="Ports of every endpoint."),
@@ -182,16 +188,25 @@ _ALL = (
         "pods",
         cluster.PodSpec,
         "po",
+        counts_changes=True,
         categories=("all",),
         columns=(Column("Status", ".status.phase", description="Where the Pod is in its life."), AGE),
     ),
-    _core("IngressClass", "ingressclasses", ingress.IngressClassSpec, group=INGRESS, namespaced=False),
+    _core(
+        "IngressClass",
+        "ingressclasses",
+        ingress.IngressClassSpec,
+        group=INGRESS,
+        namespaced=False,
+        counts_changes=True,
+    ),
     _core(
         "Ingress",
         "ingresses",
         ingress.IngressSpec,
         "ing",
         group=INGRESS,
+        counts_changes=True,
         columns=(
             Column("Class", ".spec.ingressClassName", description="Whose Ingress it is."),
             Column("Hosts", ".spec.rules[*].host", description="Hosts that it has rules for."),

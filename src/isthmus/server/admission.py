@@ -1,6 +1,6 @@
 """Objects that clients want written -> what stands in the store afterwards, all or nothing.
 
-    drafts ─▶ validate ─▶ namespaces exist ─▶ virtual addresses ─▶ one transaction ─▶ outcomes
+    drafts ─▶ defaults ─▶ validate ─▶ namespaces exist ─▶ virtual addresses ─▶ one transaction ─▶ outcomes
                  └──────────────┴── every problem of every draft, nothing written
 
 Preconditions (namespace still there, resourceVersion still that) are checked inside the transaction.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from isthmus.api.defaults import born, defaulted
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.support import untranslated
 from isthmus.api.validate import validate
@@ -106,6 +107,7 @@ class Admission:
 
     async def write(self, drafts: Sequence[Draft], *, dry_run: bool = False) -> list[Outcome]:
         """Writes all drafts or none; Rejected with all problems, or the store's refusal."""
+        drafts = [replace(draft, obj=defaulted(draft.obj)) for draft in drafts]
         found = await self.problems(drafts)
         errors = [
             (index, problem)
@@ -192,8 +194,8 @@ def _put(draft: Draft, obj: Object, seen: _Seen, now: str) -> list[Write]:
     def change(before: Object | None) -> Object:
         seen.before = before
         _expect(draft, before)
-        status = {**before.status, **obj.status} if before else obj.status
-        seen.made = draft.finish(with_condition(replace(obj, status=status), now), before)
+        whole = replace(obj, status={**before.status, **obj.status}) if before else born(obj)
+        seen.made = draft.finish(with_condition(whole, now), before)
         return seen.made
 
     def look(after: Object | None) -> Object | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from isthmus.api.codec import decode
+from isthmus.api.defaults import born, defaulted
 from isthmus.api.meta import Object
 from isthmus.server.vips import with_vips
 from isthmus.store.base import Delete, Mutate, Store, Write
@@ -17,6 +18,7 @@ from isthmus.store.base import Delete, Mutate, Store, Write
 SYSTEM = "isthmus-system"
 NAME = "isthmus"
 NAMESPACES = ("default", SYSTEM)
+"""Namespaces that are always there: that of objects which name none, and the mesh's own."""
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Documentation addresses (RFC 5737, RFC 3849): asking for the route to them sends nothing."""
 
@@ -92,7 +94,7 @@ def own_objects(addresses: Sequence[str], *, probe_port: int) -> list[Object]:
     for document in documents:
         obj, problems = decode(document)
         assert obj is not None, problems
-        objects.append(obj)
+        objects.append(defaulted(obj))
     return objects
 
 
@@ -130,7 +132,7 @@ def _stands(wanted: Object, current: Object | None) -> bool:
 def _becoming(wanted: Object) -> Callable[[Object | None], Object]:
     def change(current: Object | None) -> Object:
         if current is None:
-            return wanted
+            return born(wanted)
         return replace(current, spec=wanted.spec, meta=replace(current.meta, labels=wanted.meta.labels))
 
     return change

@@ -4,7 +4,7 @@ What a client says about a deletion stands in the query, or in a `DeleteOptions`
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from isthmus.api.codec import encode
 from isthmus.api.meta import Object, Problem
+from isthmus.server.advertised import NAMESPACES
 from isthmus.server.kube_bodies import object_body
 from isthmus.server.kube_http import Target, answer, asks_dry_run, flag, is_dry_run, version
 from isthmus.server.kube_reads import selection, shown
-from isthmus.server.status_errors import bad_request, not_found, option_invalid
+from isthmus.server.status_errors import Failure, bad_request, not_found, option_invalid
 from isthmus.store.base import MODIFIED, Conflict, Delete, NotFound, Propagation, Store
 
 _TOLD_WHOLE = frozenset({"Pod", "Service", "ServiceAccount"})
@@ -35,6 +36,7 @@ class Deletes:
         before = await self.store.get(wanted.key)
         if before is None:
             raise not_found(wanted.key)
+        _check_namespaces([before])
         after = None
         if options.dry_run:
             _check(before, options)
@@ -54,6 +56,7 @@ class Deletes:
         options, selects = await _options(request), selection(request, wanted)
         objects, revision = await self.store.list(wanted.kind.kind, wanted.namespace)
         chosen = [obj for obj in objects if selects(obj)]
+        _check_namespaces(chosen)
         for obj in () if options.dry_run else chosen:
             try:
                 await self.store.apply([Delete(obj.key, None, obj.meta.uid, options.propagation)])
@@ -111,6 +114,14 @@ async def _given(request: Request) -> Mapping[str, Any]:
     if not isinstance(given, dict) or given.get("kind", "DeleteOptions") != "DeleteOptions":
         raise bad_request("the body of the request is no DeleteOptions")
     return given
+
+
+def _check_namespaces(objects: Sequence[Object]) -> None:
+    """Refuses what takes a namespace away that the mesh stands on."""
+    for obj in objects:
+        if obj.key.kind == "Namespace" and obj.key.name in NAMESPACES:
+            text = f'namespaces "{obj.key.name}" is forbidden: this namespace may not be deleted'
+            raise Failure(403, "Forbidden", text, {"name": obj.key.name, "kind": "namespaces"})
 
 
 def _check(obj: Object, options: _Options) -> None:

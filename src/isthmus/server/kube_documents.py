@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 
 from isthmus.api.codec import decode
+from isthmus.api.defaults import defaulted
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.mistakes import wrong_type
 from isthmus.api.unknown import without_unknown
@@ -78,7 +79,7 @@ def decoded(
         raise bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
-    return obj, tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
+    return defaulted(obj), tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
 
 
 def _check_type(document: Mapping[str, Any], wanted: Target, *, patched: bool) -> None:

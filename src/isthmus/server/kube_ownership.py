@@ -1,6 +1,6 @@
 """Objects before and after a write -> the same with `managedFields` that tell who wrote which fields."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,22 @@ def own(
 def with_rows(obj: Object, _: Object | None, *, rows: tuple[Mapping[str, Any], ...]) -> Object:
     """The object with these `managedFields`."""
     return replace(obj, meta=replace(obj.meta, managed_fields=rows))
+
+
+def as_applied(obj: Object, before: Object | None, *, rows: tuple[Mapping[str, Any], ...]) -> Object:
+    """The object with these `managedFields`; what changes nothing but the time of one is no change."""
+    found = with_rows(obj, before, rows=rows)
+    if before is None or _timeless(rows) != _timeless(before.meta.managed_fields):
+        return found
+    same = with_rows(obj, before, rows=before.meta.managed_fields)
+    asked, stands = encode(same), encode(before)
+    written = ("labels", "annotations", "ownerReferences", "finalizers")
+    unchanged = all(asked["metadata"].get(name) == stands["metadata"].get(name) for name in written)
+    return same if unchanged and asked | {"metadata": {}} == stands | {"metadata": {}} else found
+
+
+def _timeless(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "time"} for row in rows]
 
 
 def _claimed(obj: Object, before: Object | None) -> Owners:

@@ -35,7 +35,7 @@ from isthmus.server.kube_bodies import (
 )
 from isthmus.server.kube_documents import decoded, field_validation, named
 from isthmus.server.kube_http import Target, answer, flag, is_dry_run, manager_name, version
-from isthmus.server.kube_ownership import own, owners_for_apply, with_rows
+from isthmus.server.kube_ownership import as_applied, own, owners_for_apply
 from isthmus.server.kube_reads import shown
 from isthmus.server.managed_fields import (
     ApplyConflict,
@@ -171,11 +171,11 @@ class Writes:
             document, owned = self._applied(wanted, before, config, manager, force=force)
             obj, told = decoded(document, wanted, level, patched=True)
             rows = entries(owned)
-            finish = partial(with_rows, rows=rows)
+            finish = partial(as_applied, rows=rows)
             if wanted.status:
                 assert before is not None
                 after = _with_status(before, obj.status, rfc3339(self.now()))
-                after = with_rows(after, None, rows=rows)
+                after = as_applied(after, before, rows=rows)
                 return await self._put_status(request, wanted, before, after)
             pinned = before.meta.resource_version if before else None
             verb = "update" if before else "create"
@@ -278,8 +278,8 @@ def _with_status(before: Object, status: Mapping[str, Any], now: str) -> Object:
     return with_condition(replace(before, status=theirs | ours), now)
 
 
-_SERVERS = {"ServiceEntry": frozenset({"addresses"})}
-"""Fields of the status that no client writes: virtual addresses, which are given once."""
+_SERVERS = {"ServiceEntry": frozenset({"addresses"}), "Namespace": frozenset({"phase"})}
+"""Fields of the status that no client writes: virtual addresses, and whether a namespace is being deleted."""
 
 
 def _check_uid(before: Object | None, uid: str) -> None:

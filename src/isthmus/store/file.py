@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from isthmus.api.codec import decode
+from isthmus.api.defaults import upgraded
 from isthmus.api.text import text
 from isthmus.store import history
 from isthmus.store.base import Event, StoreUnavailable, StoreUnreadable
@@ -79,7 +80,7 @@ class StoreFile:
                         f"{self.path}: {kind}/{namespace}/{name} cannot be read by this version: {told}; "
                         "start the version that wrote it"
                     )
-                state.put(obj)
+                state.put(upgraded(obj))
             ((state.revision,),) = self._connection.execute("SELECT revision FROM newest")
         except (sqlite3.Error, ValueError) as error:
             raise StoreUnreadable(f"{self.path}: {_advice(error)}") from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import uuid4
 
+from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Key, Model, Object
 from isthmus.clock import rfc3339
 from isthmus.store.base import (
@@ -144,7 +145,7 @@ class Transaction:
             obj.meta,
             uid=str(uuid4()),
             resource_version=self._next(),
-            generation=1,
+            generation=int(KINDS[obj.key.kind].counts_changes),
             creation_timestamp=rfc3339(self._now()),
             deletion_timestamp="",
         )
@@ -164,7 +165,7 @@ class Transaction:
             owner_references=after.meta.owner_references,
             finalizers=after.meta.finalizers,
             managed_fields=after.meta.managed_fields,
-            generation=before.meta.generation + changed_spec,
+            generation=_next_generation(before) if changed_spec else before.meta.generation,
             resource_version=self._next(),
         )
         return self._made("MODIFIED", replace(after, meta=meta), before)
@@ -196,10 +197,12 @@ class Transaction:
             obj.meta,
             finalizers=finalizers,
             deletion_timestamp=rfc3339(self._now()),
-            generation=obj.meta.generation + 1,
+            generation=_next_generation(obj),
             resource_version=self._next(),
         )
-        self._made("MODIFIED", replace(obj, meta=meta), obj)
+        # https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/namespace-v1/
+        ends = {"phase": "Terminating"} if obj.key.kind == "Namespace" else {}
+        self._made("MODIFIED", replace(obj, meta=meta, status={**obj.status, **ends}), obj)
 
     def _remove(self, obj: Object) -> None:
         """Takes an object away, and then what only it owned; who waited for it goes on."""
@@ -273,6 +276,10 @@ class Transaction:
 def owners(obj: Object) -> list[str]:
     """The uids of an object's owners."""
     return [str(reference.get("uid", "")) for reference in obj.meta.owner_references]
+
+
+def _next_generation(obj: Object) -> int:
+    return obj.meta.generation + KINDS[obj.key.kind].counts_changes
 
 
 def _belongs(dependent: Object, owner: Object) -> bool:

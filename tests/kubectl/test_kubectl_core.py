@@ -1,0 +1,139 @@
+"""Stock kubectl on Kubernetes' own kinds: their defaults are there, and stay out of the way."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubectl_client import Kubectl
+
+from documents import document, service
+from isthmus.api.meta import Key
+from isthmus.store.base import Delete
+
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
+
+
+def bare(api_version: str, kind: str, name: str = "a", **body: Any) -> dict[str, Any]:
+    """A document whose fields stand beside the metadata."""
+    found = document(api_version, kind, name, "bookinfo", {}) | body
+    return {name: value for name, value in found.items() if name != "spec"}
+
+
+SLICE = bare(
+    "discovery.k8s.io/v1",
+    "EndpointSlice",
+    addressType="IPv4",
+    endpoints=[{"addresses": ["10.0.0.1"]}],
+    ports=[{"port": 80}],
+)
+ENDPOINTS = bare(
+    "v1", "Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80, "name": "http"}]}]
+)
+POD = document("v1", "Pod", "a", "bookinfo", {"containers": [{"name": "c", "image": "c"}]})
+KINDS = [
+    service("a"),
+    bare("v1", "Secret", data={"a": "Yg=="}),
+    bare("v1", "ConfigMap", data={"a": "b"}),
+    bare("v1", "ServiceAccount"),
+    SLICE,
+    ENDPOINTS,
+    POD,
+]
+
+
+@pytest.mark.parametrize("body", KINDS, ids=lambda body: body["kind"])
+@pytest.mark.parametrize("flags", [[], ["--server-side"]], ids=["client side", "server side"])
+def test_the_same_file_changes_nothing(kube: Kubectl, body: dict[str, Any], flags: list[str]) -> None:
+    text = json.dumps(body)
+    kube.fine("apply", *flags, "-f", "-", stdin=text)
+    name = f"{body['kind'].lower()}/{body['metadata']['name']}"
+    version = kube.fine("get", name, "-o", "jsonpath={.metadata.resourceVersion}")
+    again = kube.fine("apply", *flags, "-f", "-", stdin=text)
+    # kubectl takes lists that merge whole for changed when defaults are in them; the object is the same
+    word = "configured" if body in (SLICE, ENDPOINTS) else "unchanged"
+    assert again.split()[1] == ("serverside-applied" if flags else word)
+    assert kube.fine("get", name, "-o", "jsonpath={.metadata.resourceVersion}") == version
+    assert kube("diff", *flags, "-f", "-", stdin=text).out == ""
+
+
+def owned(kube: Kubectl, name: str) -> dict[str, Any]:
+    """What the manager of an object owns of its spec."""
+    (entry,) = json.loads(kube.fine("get", name, "-o", "json", "--show-managed-fields"))["metadata"][
+        "managedFields"
+    ]
+    found: dict[str, Any] = entry["fieldsV1"]["f:spec"]
+    return found
+
+
+def test_defaults_belong_to_who_creates_and_to_nobody_who_applies(kube: Kubectl) -> None:
+    """As a real API server has it; the virtual address is nobody's either way."""
+    kube.fine("create", "service", "clusterip", "a", "--tcp=80")
+    made = owned(kube, "svc/a")
+    assert {"f:internalTrafficPolicy", "f:sessionAffinity", "f:type"} <= made.keys()
+    assert "f:clusterIP" not in made
+    kube.fine("apply", "--server-side", "-f", "-", stdin=json.dumps(service("b")))
+    applied = owned(kube, "svc/b")
+    assert applied.keys() == {"f:ports", "f:selector"}
+    # another one may say what was a default without a conflict
+    body = document("v1", "Service", "b", "bookinfo", {"sessionAffinity": "None", "type": "NodePort"})
+    kube.fine("apply", "--server-side", "--field-manager=me", "-f", "-", stdin=json.dumps(body))
+
+
+def test_what_kubectl_counts_on_is_there(kube: Kubectl) -> None:
+    for body in (SLICE, ENDPOINTS, POD, service("a"), bare("v1", "Secret")):
+        kube.fine("apply", "-f", "-", stdin=json.dumps(body))
+    told = kube.fine("describe", "endpointslice", "a").split()
+    assert told[told.index("Endpoints:") - 3 : told.index("Endpoints:")] == ["<unset>", "80", "TCP"]
+    assert "TCP" in kube.fine("describe", "endpoints", "a")
+    described = kube.fine("describe", "svc", "a")
+    assert "9080/TCP" in described
+    assert ["Session", "Affinity:", "None"] in [line.split() for line in described.splitlines()]
+    assert ["Type:", "Opaque"] in [line.split() for line in kube.fine("describe", "secret", "a").splitlines()]
+    assert ["Status:", "Pending"] in [line.split() for line in kube.fine("describe", "pod", "a").splitlines()]
+
+
+def test_a_namespace_says_whether_it_ends(kube: Kubectl) -> None:
+    phase = "--for=jsonpath={.status.phase}="
+    kube.fine("wait", "ns/bookinfo", f"{phase}Active", "--timeout=10s")
+    kube.fine("patch", "ns/bookinfo", "--subresource=status", "--type=merge", "-p", '{"status":null}')
+    assert kube.fine("get", "ns/bookinfo", "-o", "jsonpath={.status.phase}") == "Active"
+    held = service("a") | {"metadata": {"name": "a", "namespace": "bookinfo", "finalizers": ["x.org/y"]}}
+    kube.fine("create", "-f", "-", stdin=json.dumps(held))
+    kube.fine("delete", "ns/bookinfo", "--wait=false")
+    kube.fine("wait", "ns/bookinfo", f"{phase}Terminating", "--timeout=10s")
+    kube.fine("label", "ns/bookinfo", "a=b")
+    assert kube.fine("get", "ns/bookinfo", "-o", "jsonpath={.status.phase}") == "Terminating"
+    kube.fine("patch", "svc/a", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    kube.fine("wait", "ns/bookinfo", "--for=delete", "--timeout=10s")
+
+
+@pytest.mark.parametrize("body", KINDS, ids=lambda body: body["kind"])
+def test_changes_are_counted_where_kubernetes_counts_them(kube: Kubectl, body: dict[str, Any]) -> None:
+    """But of Services, too: their condition `Programmed` says of which generation it is."""
+    kube.fine("create", "-f", "-", stdin=json.dumps(body))
+    name = f"{body['kind'].lower()}/{body['metadata']['name']}"
+    found = kube.fine("get", name, "-o", "jsonpath={.metadata.generation}")
+    assert found == ("1" if body["kind"] in {"Service", "EndpointSlice", "Pod"} else "")
+
+
+@pytest.fixture(params=["default", "isthmus-system"])
+def lasting(kube: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace that no client can take away."""
+    name: str = request.param
+    kube.fine("create", "ns", name)
+    yield name
+    kube.server.run(kube.server.store.apply([Delete(Key("Namespace", "", name))]))
+
+
+def test_namespaces_that_the_mesh_stands_on_may_not_be_deleted(kube: Kubectl, lasting: str) -> None:
+    name = lasting
+    text = f'namespaces "{name}" is forbidden: this namespace may not be deleted'
+    refused = f"Error from server (Forbidden): {text}\n"
+    for how in ([], ["--dry-run=server"], ["--cascade=foreground"], ["--cascade=orphan"]):
+        done = kube("delete", "ns", name, *how)
+        assert (done.code, done.err.endswith(refused)) == (1, True), (how, done)
+    everything = kube("delete", "ns", "--all")
+    assert (everything.code, refused in everything.err) == (1, True)
+    assert f"namespace/{name}\n" in kube.fine("get", "ns", "-o", "name")
+    assert kube.server.request("DELETE", "/api/v1/namespaces").code == 403
