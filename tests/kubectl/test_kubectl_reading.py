@@ -108,3 +108,22 @@ def test_a_description_tells_events(kube: Kubectl) -> None:
 def test_what_may_i_do(kube: Kubectl) -> None:
     assert kube.fine("auth", "can-i", "create", "vs") == "yes\n"
     assert "virtualservices.networking.istio.io" in kube.fine("auth", "can-i", "--list")
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("vs.spec", "Spec of a VirtualService."),
+        ("vs.spec.http.retries", "When a failed request is tried again."),
+        ("dr.spec.trafficPolicy.outlierDetection", "taken out for a while"),
+        ("vs.status.conditions", "What is so and what is not"),
+        ("vs.status.conditions.reason", "One word for machines"),
+        ("vs.metadata.managedFields", "operation"),
+        ("vs.metadata.managedFields.fieldsV1", "The fields"),
+    ],
+)
+def test_explanations_of_fields_with_types_of_their_own(kube: Kubectl, field: str, words: str) -> None:
+    told = kube.fine("explain", field)
+    described = told.partition("DESCRIPTION:")[2].partition("FIELDS:")[0].strip()
+    assert (words in told, "<empty>" in described) == (True, False)
+    assert len(set(described.splitlines())) == len(described.splitlines())

@@ -4,7 +4,7 @@ Clients see from the parameters what is supported: kubectl leaves validation and
 names `fieldValidation` and `dryRun`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isthmus.api.kinds import Kind
@@ -149,19 +149,39 @@ _LIST = (
     _in_query("sendInitialEvents", "Begin a watch with what stands.", "boolean"),
     _in_query("timeoutSeconds", "How long a watch lasts.", "integer"),
 )
+
+
+def texts(text_by_name: Mapping[str, str]) -> Schema:
+    """Properties that are texts, from what there is to say about each."""
+    return {name: {"type": "string", "description": text} for name, text in text_by_name.items()}
+
+
+TYPE_META = texts({"apiVersion": "Group and version of the kind.", "kind": "Name of the kind."})
 DELETE_OPTIONS: Schema = {
     "type": "object",
     "description": "How to delete.",
     "properties": {
-        "apiVersion": {"type": "string"},
-        "kind": {"type": "string"},
-        "dryRun": {"type": "array", "items": {"type": "string"}},
-        "gracePeriodSeconds": {"type": "integer", "format": "int64"},
-        "orphanDependents": {"type": "boolean"},
-        "propagationPolicy": {"type": "string"},
+        **TYPE_META,
+        "dryRun": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "All: answer as if it was done, and change nothing.",
+        },
+        "gracePeriodSeconds": {"type": "integer", "format": "int64", "description": "Read and not used."},
+        "orphanDependents": {
+            "type": "boolean",
+            "description": "Older word for the propagation policies Orphan (true) and Background.",
+        },
+        "propagationPolicy": {
+            "type": "string",
+            "description": "What happens to owned objects: Background, Foreground or Orphan.",
+        },
         "preconditions": {
             "type": "object",
-            "properties": {"uid": {"type": "string"}, "resourceVersion": {"type": "string"}},
+            "description": "What must be so, else nothing is deleted.",
+            "properties": texts(
+                {"uid": "The very object that is meant.", "resourceVersion": "The state that is meant."}
+            ),
         },
     },
 }

@@ -6,7 +6,7 @@
 Schemas come from pydantic; what only JSON Schema can say is put as OpenAPI 3.0 has it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +14,17 @@ from pydantic.json_schema import models_json_schema
 
 from isthmus.api.codec import Metadata
 from isthmus.api.kinds import KINDS, Kind
-from isthmus.server.kube_paths import DELETE_OPTIONS, META, REF, Schema, group_version_kind, paths, type_name
+from isthmus.server.kube_paths import (
+    DELETE_OPTIONS,
+    META,
+    REF,
+    TYPE_META,
+    Schema,
+    group_version_kind,
+    paths,
+    texts,
+    type_name,
+)
 from isthmus.server.merge_shapes import Shape, shape_of
 
 _JSON = "application/json"
@@ -23,9 +33,8 @@ _OUTCOME: Schema = {
     "description": "What became of a request.",
     "required": ["apiVersion", "kind"],
     "properties": {
-        "apiVersion": {"type": "string"},
-        "kind": {"type": "string"},
-        "metadata": {"type": "object"},
+        **TYPE_META,
+        "metadata": {"type": "object", "description": "Empty."},
         "status": {"type": "string", "description": "Success or Failure."},
         "message": {"type": "string", "description": "A sentence for people."},
         "reason": {"type": "string", "description": "One word for machines."},
@@ -87,6 +96,46 @@ _STATUS: Schema = {
 }
 
 
+_LIST_META: Schema = {
+    "type": "object",
+    "description": "What there is to say about the list.",
+    "properties": {
+        **texts(
+            {
+                "resourceVersion": "The state of the store that the list shows; a watch goes on from it.",
+                "continue": "Where to go on, when there is more.",
+            }
+        ),
+        "remainingItemCount": {
+            "type": "integer",
+            "format": "int64",
+            "description": "How many more there are.",
+        },
+    },
+}
+_MANAGED_FIELDS: Schema = {
+    "type": "object",
+    "description": "The fields that one writer owns.",
+    "properties": {
+        **texts(
+            {
+                "manager": "Name of the writer.",
+                "operation": "How it writes: Apply or Update.",
+                "apiVersion": "Version of the kind that it writes.",
+                "fieldsType": "Always FieldsV1.",
+                "subresource": "Empty, or status: the part of the object that it writes.",
+            }
+        ),
+        "time": _time("When it last changed something."),
+        "fieldsV1": {
+            "type": "object",
+            "description": "The fields: `f:` and a name, `k:` and an element's keys, `v:` and a value.",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
+    },
+}
+
+
 def openapi(group: str, version: str) -> Schema | None:
     """The document of a group and version, None when it is not served."""
     kinds = [kind for kind in KINDS.values() if kind.group == group and version in kind.versions]
@@ -116,10 +165,12 @@ def _schemas(kinds: Iterable[Kind], version: str) -> Schema:
             schemas[name]["required"] = list(needed)
     for kind in kinds:
         _tell_merging(kind, schemas)
+    schemas["Metadata"]["properties"]["managedFields"]["items"] = {"$ref": f"{REF}{META}ManagedFieldsEntry"}
+    schemas[f"{META}ManagedFieldsEntry"] = _MANAGED_FIELDS
     schemas[f"{META}ObjectMeta"] = schemas.pop("Metadata")
     for kind in kinds:
         schemas |= _object(kind, version, schemas)
-    _say_once(schemas, schemas)
+    _say_once(schemas)
     schemas[f"{META}DeleteOptions"] = DELETE_OPTIONS
     schemas[f"{META}Status"] = _OUTCOME
     return schemas
@@ -161,29 +212,32 @@ def _object(kind: Kind, version: str, schemas: Mapping[str, Schema]) -> Schema:
         "description": f"A list of {kind.kind}.",
         "required": ["items"],
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "items": {"type": "array", "items": {"$ref": REF + name}},
+            **TYPE_META,
+            "metadata": _LIST_META,
+            "items": {"type": "array", "items": {"$ref": REF + name}, "description": "The objects."},
         },
         "x-kubernetes-group-version-kind": [typed | {"kind": f"{kind.kind}List"}],
     }
     return {name: one, f"{name}List": many}
 
 
-def _say_once(node: Any, schemas: Mapping[str, Schema]) -> None:
-    """Takes away descriptions of fields that say what their type says."""
+def _say_once(schemas: Mapping[str, Schema]) -> None:
+    """Takes away the descriptions of types that a field of theirs says word by word: kubectl shows both."""
+    for text, name in [found for schema in schemas.values() for found in _typed_fields(schema)]:
+        if name in schemas and schemas[name].get("description") == text:
+            del schemas[name]["description"]
+
+
+def _typed_fields(node: Any) -> Iterator[tuple[str, str]]:
+    """What is said about each field that has a type of its own, and the name of the type."""
     if isinstance(node, list):
         for item in node:
-            _say_once(item, schemas)
+            yield from _typed_fields(item)
     elif isinstance(node, dict):
-        refs = [one.get("$ref", "") for one in node.get("allOf", ()) if isinstance(one, dict)]
-        if len(refs) == 1 and isinstance(node.get("description"), str):
-            said = schemas.get(refs[0].removeprefix(REF), {}).get("description")
-            if said == node["description"]:
-                del node["description"]
+        if isinstance(text := node.get("description"), str) and (name := _named(node)):
+            yield text, name
         for item in node.values():
-            _say_once(item, schemas)
+            yield from _typed_fields(item)
 
 
 def _tell_merging(kind: Kind, schemas: Mapping[str, Schema]) -> None:
