@@ -1,4 +1,7 @@
-"""Istio's own cases, where a copy of them lies beside the checkout: what it refuses and accepts, so do we."""
+"""Istio's own cases, where a copy of them lies beside the checkout: what it refuses and accepts, so do we.
+
+Ours, which a clone has, are in test_api_cases.py.
+"""
 
 import json
 from pathlib import Path
