@@ -138,6 +138,25 @@ async def test_a_cancelled_caller_leaves_the_store_sound(tmp_path: Path) -> None
     await world.store.close()
 
 
+class CountedFile(StoreFile):
+    """How often something was committed to it."""
+
+    commits = 0
+
+    def commit(self, events: Sequence[Event]) -> None:
+        self.commits += 1
+        super().commit(events)
+
+
+async def test_writes_of_one_turn_share_a_transaction(tmp_path: Path) -> None:
+    file = CountedFile.open(tmp_path / "isthmus.db")
+    assert isinstance(file, CountedFile)
+    store = SqliteStore(file, file.load(), [], time.time)
+    await asyncio.gather(*(store.apply([Create(entry(f"e{number}"))]) for number in range(40)))
+    assert file.commits == 1
+    await store.close()
+
+
 def modes(directory: Path) -> set[int]:
     """Who may do what with the files."""
     return {file.stat().st_mode & 0o777 for file in directory.iterdir()}

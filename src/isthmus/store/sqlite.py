@@ -1,7 +1,7 @@
 """The embedded store: everything in memory for readers, every change durable in one SQLite file.
 
     apply ─▶ queue ─▶ writer thread: evaluate ≤ 64 against the latest state ─▶ one transaction, synced
-                                                                                │
+               └ at the end of a turn of the event loop                         │
     get, list, watch ◀─ published state ◀─ event loop ◀─────────────────────────┘ then the callers resume
 
 One thread owns the file and the latest state; the event loop owns what is published. Nothing is published
@@ -46,6 +46,9 @@ class _Call:
 class _Copy:
     path: Path
     done: "asyncio.Future[None]"
+
+
+_Item = _Call | _Copy
 
 
 @dataclass(slots=True)
@@ -100,7 +103,9 @@ class SqliteStore:
         self._state = state
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[_Call | _Copy | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._gathered: list[_Item] = []
+        """What was asked for in this turn of the event loop."""
         self._published = _Published(state.objects.values())
         self._log = WatchLog(state.revision, _WATCH_LOG, past)
         self._closing = False
@@ -143,7 +148,7 @@ class SqliteStore:
         if self._closing:
             raise StoreUnavailable("the store is closed")
         call = _Call(tuple(writes), self._loop.create_future())
-        self._calls.put(call)
+        self._hand_over_soon(call)
         return await call.done
 
     def changes(self, kind: str, since: int) -> Sequence[Event]:
@@ -159,15 +164,27 @@ class SqliteStore:
         if self._closing:
             raise StoreUnavailable("the store is closed")
         item = _Copy(path, self._loop.create_future())
-        self._calls.put(item)
+        self._hand_over_soon(item)
         await item.done
 
     async def close(self) -> None:
         """Finishes the writes under way; later ones are refused, watches end."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._calls.put(None)
         await self._closed.wait()
+
+    def _hand_over_soon(self, item: _Item) -> None:
+        # calls of one turn share a transaction: to wake the writer for each costs more than to write it
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(item)
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for item in gathered:
+            self._calls.put(item)
 
     def _run(self) -> None:
         open_ = True
