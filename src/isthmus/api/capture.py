@@ -59,6 +59,8 @@ def wish(annotations: Mapping[str, str]) -> CaptureWish:
 
 def capture_problems(field: str, annotations: Mapping[str, str]) -> Iterator[Problem]:
     """What in the annotations at a field makes no sense."""
+    if not annotations:
+        return
     word = annotations.get(CAPTURE)
     if word is not None and word.strip() not in _WORDS:
         yield warning(f"{field}[{CAPTURE}]", f'"{word}" counts for nothing', "say all, or mesh")

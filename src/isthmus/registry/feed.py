@@ -18,7 +18,7 @@ from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Fact, Key, Object
 from isthmus.clock import backoff, rest_s
 from isthmus.engine import Engine, Reader
-from isthmus.registry.inputs import Members, inputs_of
+from isthmus.registry.inputs import Members, inputs_of, is_noise
 from isthmus.store.base import Event, Expired, Store, StoreError
 
 T = TypeVar("T")
@@ -151,6 +151,8 @@ class Feed:
             return  # already in what was listed, perhaps in a newer state
         self._listed[key.kind] = event.revision
         if key.kind in _FOR_PEOPLE:
+            return
+        if event.type == "MODIFIED" and event.before is not None and is_noise(event.before, event.object):
             return
         self._pending[key] = None if event.type == "DELETED" else event.object
         self._wake.set()

@@ -68,6 +68,12 @@ def inputs_of(key: Key, obj: Object | None) -> Iterator[Input]:
         yield ("status", *where), _STATUS[key.kind](obj.status) if obj else None
 
 
+def is_noise(before: Object, after: Object) -> bool:
+    """Whether a change of an object changes none of its inputs, as most writes of a status do."""
+    same = after.spec is before.spec and after.meta.generation == before.meta.generation
+    return same and list(inputs_of(before.key, before)) == list(inputs_of(after.key, after))
+
+
 def whole(objects: Iterable[Object]) -> dict[tuple[Hashable, ...], Any]:
     """The inputs of a world that holds these objects and no others."""
     members = Members()

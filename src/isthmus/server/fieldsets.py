@@ -11,7 +11,8 @@ frozenset of paths. The rules are those of Kubernetes' structured merge
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from isthmus.server.merge_shapes import ANY, Shape
@@ -42,9 +43,9 @@ def fields_of(value: Any, shape: Shape) -> Fields:
 
 def compare(before: Any, after: Any, shape: Shape) -> Difference:
     """The fields in which two documents differ."""
-    found: tuple[set[Path], set[Path], set[Path]] = (set(), set(), set())
-    _compare(_Pair(before, after), shape, (), found)
-    return Difference(*map(frozenset, found))
+    found = _Found()
+    found.compare(before, after, shape, ())
+    return Difference(frozenset(found.added), frozenset(found.changed), frozenset(found.removed))
 
 
 def with_parents(fields: Fields) -> Fields:
@@ -58,19 +59,32 @@ def with_parents(fields: Fields) -> Fields:
     return fields | above
 
 
-def fields_v1(fields: Fields) -> dict[str, Any]:
+class FieldsV1(dict[str, Any]):
+    """A set as it is written down, which need not be read again. Never changed: many objects share it."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: Fields) -> None:
+        tree: dict[str, Any] = {}
+        for path in sorted(fields):
+            node = tree
+            for step in path:
+                node = node.setdefault(step, {})
+            node["."] = {}
+        super().__init__(_trimmed(tree))
+        self.fields = fields
+
+
+@lru_cache(maxsize=4096)  # thousands of objects of a kind have the same fields
+def fields_v1(fields: Fields) -> FieldsV1:
     """A set as `fieldsV1` has it."""
-    tree: dict[str, Any] = {}
-    for path in sorted(fields):
-        node = tree
-        for step in path:
-            node = node.setdefault(step, {})
-        node["."] = {}
-    return _trimmed(tree)
+    return FieldsV1(fields)
 
 
 def from_fields_v1(tree: Any) -> Fields:
     """The set that `fieldsV1` spells; ValueError when it spells none."""
+    if isinstance(tree, FieldsV1):
+        return tree.fields
     return frozenset(_spelled(tree, ()))
 
 
@@ -138,60 +152,57 @@ def _walk(value: Any, shape: Shape, at: Path) -> Iterator[Path]:
                 yield at
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    before: Any
-    after: Any
-
-
 _ABSENT = object()
 
 
-def _compare(pair: _Pair, shape: Shape, at: Path, found: tuple[set[Path], set[Path], set[Path]]) -> None:
-    before, after = pair.before, pair.after
-    if before is after or (before is not _ABSENT and after is not _ABSENT and before == after):
-        return
-    children = None
-    if shape.merge != "whole" and _all(Mapping, before, after):
-        children = _named_children(before, after, shape)
-    elif shape.merge in {"by keys", "as set"} and _all((list, tuple), before, after):
-        children = _keyed_children(before, after, shape)
-    if children is None:
-        kind = 0 if before is _ABSENT else 2 if after is _ABSENT else 1
-        if at:
-            found[kind].add(at)
-        return
-    for step, child, below in children:
-        _compare(child, below, (*at, step), found)
-    if at and before is _ABSENT:
-        found[0].add(at)
-    elif at and after is _ABSENT:
-        found[2].add(at)
+@dataclass(slots=True, eq=False)
+class _Found:
+    """The differences between two documents, as far as they have been compared."""
+
+    added: set[Path] = field(default_factory=set)
+    changed: set[Path] = field(default_factory=set)
+    removed: set[Path] = field(default_factory=set)
+
+    def compare(self, before: Any, after: Any, shape: Shape, at: Path) -> None:
+        if before is after or (before is not _ABSENT and after is not _ABSENT and before == after):
+            return
+        old = new = None
+        if shape.merge != "whole" and _is_object(before) and _is_object(after):
+            old, new = _named_children(before), _named_children(after)
+        elif shape.merge in {"by keys", "as set"} and _is_list(before) and _is_list(after):
+            old, new = _keyed_children(before, shape), _keyed_children(after, shape)
+        if old is None or new is None:
+            if at:
+                self._of(before, after).add(at)
+            return
+        fields, element = shape.fields, shape.element
+        for step in old | new:
+            below = fields.get(step[2:], ANY) if step[0] == "f" else element
+            self.compare(old.get(step, _ABSENT), new.get(step, _ABSENT), below, (*at, step))
+        if at and (before is _ABSENT or after is _ABSENT):
+            self._of(before, after).add(at)
+
+    def _of(self, before: Any, after: Any) -> set[Path]:
+        return self.added if before is _ABSENT else self.removed if after is _ABSENT else self.changed
 
 
-def _all(types: Any, before: Any, after: Any) -> bool:
-    return all(value is _ABSENT or isinstance(value, types) for value in (before, after))
+def _is_object(value: Any) -> bool:
+    return type(value) is dict or value is _ABSENT or isinstance(value, Mapping)
 
 
-def _named_children(before: Any, after: Any, shape: Shape) -> list[tuple[Step, _Pair, Shape]]:
-    old = {} if before is _ABSENT else before
-    new = {} if after is _ABSENT else after
-    return [
-        (f"f:{name}", _Pair(old.get(name, _ABSENT), new.get(name, _ABSENT)), _below(shape, name))
-        for name in dict.fromkeys((*old, *new))
-    ]
+def _is_list(value: Any) -> bool:
+    return value is _ABSENT or isinstance(value, list | tuple)
 
 
-def _keyed_children(before: Any, after: Any, shape: Shape) -> list[tuple[Step, _Pair, Shape]] | None:
+def _named_children(value: Any) -> dict[Step, Any]:
+    return {} if value is _ABSENT else {f"f:{name}": item for name, item in value.items()}
+
+
+def _keyed_children(value: Any, shape: Shape) -> dict[Step, Any] | None:
     try:
-        old = {} if before is _ABSENT else dict(zip(steps(before, shape), before, strict=True))
-        new = {} if after is _ABSENT else dict(zip(steps(after, shape), after, strict=True))
+        return {} if value is _ABSENT else dict(zip(steps(value, shape), value, strict=True))
     except Unmergeable:
         return None
-    return [
-        (step, _Pair(old.get(step, _ABSENT), new.get(step, _ABSENT)), shape.element)
-        for step in dict.fromkeys((*old, *new))
-    ]
 
 
 def _below(shape: Shape, name: str) -> Shape:

@@ -70,6 +70,8 @@ def _claimed(obj: Object, before: Object | None) -> Owners:
     given = obj.meta.managed_fields
     if given == _RESET:
         return ()
+    if before is not None and given == before.meta.managed_fields:
+        return owners_of(before)
     try:
         if given and (found := owners(given)):
             return found
