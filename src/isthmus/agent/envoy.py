@@ -68,9 +68,13 @@ def start(
     options = [
         *("--config-path", str(config), "--concurrency", str(workers), "--log-level", "warning"),
         *("--disable-hot-restart", "--drain-time-s", "2", "--drain-strategy", "immediate"),
+        # access logs, as soon as one may want to read them
+        *("--file-flush-interval-msec", "1000"),
     ]
     program = os.open(binary(), os.O_RDONLY | os.O_CLOEXEC)
     log = os.open(paths.envoy_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    # an access log at /dev/stdout is opened once more, by Envoy's user
+    os.fchown(log, ENVOY_UID, ENVOY_UID)
     executable = str(binary()) if _open_to_all(binary()) else f"/proc/self/fd/{program}"
     command, user = ["envoy", *options], ENVOY_UID
     if low_ports:

@@ -33,10 +33,12 @@ _STATS_PREFIXES = (
 _STATS_SUFFIXES = (
     "membership_healthy",
     "membership_total",
+    "overflow",
     "ssl.fail_verify_san",
     "ssl.handshake",
     "upstream_cx_active",
     "upstream_cx_connect_fail",
+    "upstream_cx_http2_total",
     "upstream_cx_total",
     "upstream_rq_5xx",
     "upstream_rq_pending_failure_eject",
