@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,7 @@ def _http(call: Call, count: int) -> Iterator[Answer]:
     target = call["url"].split("/", 3)
     path = "/" + target[3] if len(target) > 3 else "/"
     headers: dict[str, str] = {}
+    number = 0
     connection: http.client.HTTPConnection | None = None
 
     def ask() -> Answer:
@@ -59,12 +61,13 @@ def _http(call: Call, count: int) -> Iterator[Answer]:
         if connection is None:
             connection = _connection(place.scheme, place.hostname or "", place.port, call)
         sent = connection
+        asked = path.replace("{n}", str(number))
         sent.putrequest(
-            call.get("method", "GET"), path, skip_host="host" in headers, skip_accept_encoding=True
+            call.get("method", "GET"), asked, skip_host="host" in headers, skip_accept_encoding=True
         )
         for name, value in headers.items():
             sent.putheader(name, value)
-        body = str(call.get("body", "")).encode()
+        body = str(call.get("body", "")).encode() or b"x" * int(call.get("size", 0))
         if body:
             sent.putheader("content-length", str(len(body)))
         sent.endheaders(body or None)
@@ -155,6 +158,29 @@ def _tcp(call: Call, count: int) -> Iterator[Answer]:
         yield _timed(ask)
 
 
+def _udp(call: Call, count: int) -> Iterator[Answer]:
+    host, _, port = call["udp"].rpartition(":")
+
+    def ask() -> Answer:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(float(call.get("timeout", TIMEOUT_S)))
+            sock.connect((host, int(port)))
+            sock.send(str(call.get("send", "hello")).encode())
+            text = sock.recv(65536).decode()
+            return {"status": "OK", "body": text, **_echoed(text)}
+
+    for _ in range(count):
+        yield _timed(ask)
+
+
+def _file(call: Call, count: int) -> Iterator[Answer]:
+    def ask() -> Answer:
+        return {"status": "OK", "body": Path(call["file"]).read_text(errors="replace")}
+
+    for _ in range(count):
+        yield _timed(ask)
+
+
 def _websocket(call: Call, count: int) -> Iterator[Answer]:
     place = urlsplit(call["websocket"])
     more = "".join(f"{name}: {value}\r\n" for name, value in call.get("headers", {}).items())
@@ -231,6 +257,8 @@ KINDS: dict[str, Callable[[Call, int], Iterator[Answer]]] = {
     "url": _http,
     "grpc": _grpc,
     "tcp": _tcp,
+    "udp": _udp,
+    "file": _file,
     "websocket": _websocket,
     "mysql": _mysql,
     "dns": _dns,

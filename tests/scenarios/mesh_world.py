@@ -73,6 +73,8 @@ class World:
     client: Client
     vms: dict[str, VM]
     callers: dict[str, Caller]
+    certificates: dict[str, str]
+    """The key with its certificate that every host has (`pem`), and what trusts it (`roots`)."""
 
     @property
     def addresses(self) -> dict[str, tuple[str, ...]]:
@@ -105,6 +107,11 @@ class World:
         document = self.client.get(KINDS[kind], namespace, bare)
         found = [c for c in document.get("status", {}).get("conditions", ()) if c["type"] == type_]
         return found[0] if found else {}
+
+    def counters(self, host: str) -> Mapping[str, int]:
+        """What the Envoy of a joined host has counted, by name."""
+        told = self.vms[host].envoy("/stats?format=json&type=Counters")
+        return {each["name"]: each["value"] for each in told["stats"] if "name" in each}
 
     def debug(self) -> str:
         """How to look around in a lab that stands."""
@@ -140,8 +147,9 @@ def running() -> Iterator[World]:
                 database.result()
         for name in GROUPS:
             hosts[name].write(ROOTS, roots)
+            hosts[name].write(CERTIFICATE, pem)
         callers = {name: stack.enter_context(caller(host)) for name, host in hosts.items()}
-        world = World(lab, plane, client, joined, callers)
+        world = World(lab, plane, client, joined, callers, {"pem": pem, "roots": roots})
         world.apply(objects)
         yield world
 

@@ -22,12 +22,12 @@ from isthmus.cli.waiting import Verdict
 
 ROLES = {"vm serves": ("vm", "client"), "vm calls": ("client", "vm")}
 """Who is the server and who the caller."""
-CALLS = ("url", "grpc", "tcp", "websocket", "mysql", "dns")
+CALLS = ("url", "grpc", "tcp", "udp", "websocket", "mysql", "dns", "file")
 KEYS = {"name", "both", "as", "use", "config", "calls", "conditions", "refused", "then", "bug"}
 EXPECTED = {"status", "statuses", "body", "headers", "reached", "share", "all_same", "seen", "told"}
-EXPECTED |= {"seconds", "error"}
+EXPECTED |= {"seconds", "slowest", "error", "counted"}
 NAMES_S, CONDITION_S = 5.0, 3.0
-_PLACEHOLDER = re.compile(r"<(server|caller|unique|address:[a-z0-9-]+|address6:[a-z0-9-]+)>")
+_PLACEHOLDER = re.compile(r"<(server|caller|unique|pem|roots|address:[a-z0-9-]+|address6:[a-z0-9-]+)>")
 _numbers = itertools.count(1)
 
 
@@ -76,6 +76,7 @@ class Scenario:
         }
         for host, (v4, v6) in world.addresses.items():
             words |= {f"address:{host}": v4, f"address6:{host}": v6}
+        words |= world.certificates
         return words
 
 
@@ -235,8 +236,11 @@ def _call(world: World, call: Mapping[str, Any], words: Mapping[str, str], where
     ask = world.callers[call.get("from", words["caller"])]
     deadline = time.monotonic() + float(call.get("within", 0))
     while True:
+        before = {host: world.counters(host) for host in call["expect"].get("counted", ())}
         answers = ask(made)
         wrong = [text for text in judged(call["expect"], answers) if text]
+        for host, counters in before.items():
+            wrong += _miscounted(host, call["expect"]["counted"][host], counters, world.counters(host))
         if not wrong or time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -247,6 +251,17 @@ def _call(world: World, call: Mapping[str, Any], words: Mapping[str, str], where
             + "\n  ".join(wrong)
             + f"\nanswers:\n  {seen}\n{world.debug()}"
         )
+
+
+def _miscounted(
+    host: str, expect: Mapping[str, Any], before: Mapping[str, int], after: Mapping[str, int]
+) -> Iterable[str]:
+    """By how much counters of a host's Envoy went up, where that is not as expected."""
+    for pattern, wanted in expect.items():
+        low, high = wanted if isinstance(wanted, list) else (wanted, wanted)
+        grown = {name: n - before.get(name, 0) for name, n in after.items() if re.search(pattern, name)}
+        if not low <= sum(grown.values()) <= high:
+            yield f"{host} counted {grown or 'nothing'} for {pattern!r}, expected {wanted}"
 
 
 def judged(expect: Mapping[str, Any], answers: Sequence[Answer]) -> Iterable[str]:
@@ -269,6 +284,10 @@ def judged(expect: Mapping[str, Any], answers: Sequence[Answer]) -> Iterable[str
                     yield f"expected the error {wanted!r}"
             case "share":
                 yield from _shares(wanted, answers)
+            case "slowest":
+                low, high = wanted
+                if not low <= (longest := max(answer["seconds"] for answer in answers)) <= high:
+                    yield f"the slowest took {longest:.2f} s, expected {low} to {high}"
             case "all_same":
                 places = Counter(answer.get("reached") for answer in answers)
                 if (len(places) == 1) != wanted:

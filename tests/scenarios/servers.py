@@ -3,18 +3,24 @@
 Run as `python servers.py NAME VERSION [CERTIFICATE]` on the host; prints `listening`.
 
     8080, 8081, 8085  HTTP, as VERSION        8082  HTTP, as v2        8443  HTTPS, with a CERTIFICATE
+    /run/echo.sock    HTTP, as port 0         9443  HTTPS, as v2       8444  HTTPS, asks callers for one, too
     9090              gRPC, as VERSION        9092  gRPC, as v2
     7000              TCP: answers each line  7002  as v2              7001  greets first, then answers
+    7003              UDP: answers each text                           7010  expects the PROXY protocol
+    3128, 3129        CONNECT, whatever the host, to that port of this machine
 
 An HTTP answer is JSON of what arrived. The request's query says what should go wrong: `status`, `delay`,
 `fail=N` (the first N requests with this path and query fail), `close` (no answer at all). The version in
-`x-fail-at` fails. `/heard?WORD&WORD` tells how many requests had all WORDs in their target or host.
+`x-fail-at` fails, with the status `x-fail-with`. `more=N` adds N bytes to the answer.
+`/heard?WORD&WORD` tells how many requests had all WORDs in their target or host.
 """
 
 import asyncio
 import base64
 import hashlib
 import json
+import os
+import socket
 import ssl
 import sys
 from collections import Counter
@@ -24,6 +30,10 @@ from urllib.parse import parse_qsl, urlsplit
 import grpc
 
 WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+SOCKET = "/run/echo.sock"
+_TOLD = 4096
+"""As much of a body as is told again."""
+_PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _REASONS = {200: "OK", 503: "Service Unavailable"}
 
 
@@ -39,13 +49,13 @@ class Server:
         """Who answers."""
         return {
             "host": self.name,
-            "version": "v2" if port in (8082, 9092, 7002) else self.version,
+            "version": "v2" if port in (8082, 9443, 9092, 7002) else self.version,
             "port": port,
         }
 
     async def http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of HTTP/1.1."""
-        port = writer.get_extra_info("sockname")[1]
+        port = _port(writer)
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, target, _ = head[0].split(" ")
@@ -72,10 +82,14 @@ class Server:
             if "fail" in asked and not failing:
                 status = 200
             if headers.get("x-fail-at") == self.me(port)["version"]:
-                status = 500
-            seen = {"method": method, "path": target, "headers": headers, "body": body}
+                status = int(headers.get("x-fail-with", 500))
+            seen: dict[str, Any] = {"method": method, "path": target, "headers": headers}
+            seen |= {"size": len(body), "body": body[:_TOLD]}
             told = {**self.me(port), **seen, "attempt": self.attempts[target]}
-            told["peer"] = writer.get_extra_info("peername")[0]
+            told["peer"] = (writer.get_extra_info("peername") or [""])[0]
+            told["more"] = "x" * int(asked.get("more", 0))
+            if shown := (writer.get_extra_info("peercert") or {}).get("subject"):
+                told["shown"] = dict(pair for (pair,) in shown)["commonName"]
             _answer(
                 writer,
                 status,
@@ -115,6 +129,38 @@ class Server:
             writer.write(json.dumps({**self.me(port), "text": line.decode().strip()}).encode() + b"\n")
             await writer.drain()
 
+    async def proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Tells each line who the header of the PROXY protocol (versions 1 and 2) says is calling."""
+        port, start = _port(writer), await reader.readexactly(12)
+        if start == _PROXY_V2:
+            said = await reader.readexactly(4)
+            addresses = await reader.readexactly(int.from_bytes(said[2:], "big"))
+            told = {"proxy": 2, "source": socket.inet_ntop(socket.AF_INET, addresses[:4])}
+        else:
+            words = (start + await reader.readline()).decode().split()
+            if words[0] != "PROXY":
+                return
+            told = {"proxy": 1, "source": words[2]}
+        while line := await reader.readline():
+            writer.write(
+                json.dumps({**self.me(port), **told, "text": line.decode().strip()}).encode() + b"\n"
+            )
+            await writer.drain()
+
+    async def tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Does what CONNECT asks for."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        if method != "CONNECT":
+            writer.write(b"HTTP/1.1 405 Said So\r\ncontent-length: 0\r\n\r\n")
+            return
+        self.targets.append(f"{method} {target}")
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_copied(reader, far_writer))
+            group.create_task(_copied(far_reader, writer))
+
     async def rpc(
         self, request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]", port: int
     ) -> bytes:
@@ -130,6 +176,39 @@ class Server:
         metadata = {str(name): str(value) for name, value in context.invocation_metadata() or ()}
         told = {**self.me(port), "headers": metadata, "attempt": self.attempts[f"rpc {key}"]}
         return json.dumps(told).encode()
+
+
+class Texts(asyncio.DatagramProtocol):
+    """Answers each datagram with who answers and the text."""
+
+    def __init__(self, server: Server, port: int) -> None:
+        self.server, self.port = server, port
+
+    def connection_made(self, transport: Any) -> None:
+        """Remembers where answers go out."""
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Answers."""
+        told = {**self.server.me(self.port), "text": data.decode().strip()}
+        self.transport.sendto(json.dumps(told).encode(), addr)
+
+
+def _port(writer: asyncio.StreamWriter) -> int:
+    """The port that a connection came to; 0 for a socket of this machine."""
+    name = writer.get_extra_info("sockname")
+    return 0 if isinstance(name, str) else int(name[1])
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
 
 
 def _answer(
@@ -191,10 +270,24 @@ async def main(name: str, version: str, certificate: str | None = None) -> None:
         await asyncio.start_server(_safely(server.http), ("0.0.0.0", "::"), port)
     for port in (7000, 7001, 7002):
         await asyncio.start_server(_safely(server.lines), ("0.0.0.0", "::"), port)
+    await asyncio.start_server(_safely(server.proxied), ("0.0.0.0", "::"), 7010)
+    for port in (3128, 3129):
+        await asyncio.start_server(_safely(server.tunnel), ("0.0.0.0", "::"), port)
+    await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Texts(server, 7003), local_addr=("0.0.0.0", 7003)
+    )
+    await asyncio.start_unix_server(_safely(server.http), SOCKET)
+    os.chmod(SOCKET, 0o666)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        await asyncio.start_server(_safely(server.http), ("0.0.0.0", "::"), 8443, ssl=context)
+        for port in (8443, 9443):
+            await asyncio.start_server(_safely(server.http), ("0.0.0.0", "::"), port, ssl=context)
+        asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        asking.load_cert_chain(certificate)
+        asking.load_verify_locations(certificate)
+        asking.verify_mode = ssl.CERT_REQUIRED
+        await asyncio.start_server(_safely(server.http), ("0.0.0.0", "::"), 8444, ssl=asking)
     held = [await _grpc(server, port) for port in (9090, 9092)]
     sys.stdout.write("listening\n")
     sys.stdout.flush()
