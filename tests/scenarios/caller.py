@@ -59,7 +59,7 @@ def _http(call: Call, count: int) -> Iterator[Answer]:
     def ask() -> Answer:
         nonlocal connection
         if connection is None:
-            connection = _connection(place.scheme, place.hostname or "", place.port, call)
+            connection = _connection(place.scheme, place.hostname or "", place.port, call, number)
         sent = connection
         asked = path.replace("{n}", str(number))
         sent.putrequest(
@@ -90,10 +90,13 @@ def _http(call: Call, count: int) -> Iterator[Answer]:
         connection.close()
 
 
-def _connection(scheme: str, host: str, port: int | None, call: Call) -> http.client.HTTPConnection:
+def _connection(
+    scheme: str, host: str, port: int | None, call: Call, number: int
+) -> http.client.HTTPConnection:
     timeout = float(call.get("timeout", TIMEOUT_S))
     if scheme == "http":
-        return http.client.HTTPConnection(call.get("address", host), port or 80, timeout=timeout)
+        source = (call["bind"].replace("{n}", str(number + 1)), 0) if "bind" in call else None
+        return http.client.HTTPConnection(call.get("address", host), port or 80, timeout, source)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     made = http.client.HTTPSConnection(host, port or 443, timeout=timeout, context=context)
