@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from kubectl_client import Kubectl
 
 from documents import document, service
 from isthmus.api.meta import Key
+from isthmus.identity.ca import Authority
+from isthmus.identity.serving import ServingIdentity
 from isthmus.store.base import Delete
 
 pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
@@ -137,3 +141,69 @@ def test_namespaces_that_the_mesh_stands_on_may_not_be_deleted(kube: Kubectl, la
     assert (everything.code, refused in everything.err) == (1, True)
     assert f"namespace/{name}\n" in kube.fine("get", "ns", "-o", "name")
     assert kube.server.request("DELETE", "/api/v1/namespaces").code == 403
+
+
+def test_who_am_i(kube: Kubectl) -> None:
+    told = [line.split() for line in kube.fine("auth", "whoami").splitlines()]
+    assert ["Username", "admin"] in told
+    assert ["Groups", "[system:authenticated]"] in told
+    who = json.loads(kube.fine("auth", "whoami", "-o", "json"))["status"]["userInfo"]
+    assert who["extra"] == {"isthmus.dev/role": ["admin"]}
+
+
+CREATED: dict[str, Any] = {
+    "namespace a": {},
+    "configmap a --from-literal=k=v": {"data": {"k": "v"}},
+    "secret generic a --from-literal=k=v": {"type": "Opaque", "data": {"k": "dg=="}},
+    "secret docker-registry a --docker-username=u --docker-password=p": {
+        "type": "kubernetes.io/dockerconfigjson"
+    },
+    "secret tls a --cert=CERT --key=KEY": {"type": "kubernetes.io/tls"},
+    "serviceaccount a": {},
+    "service clusterip a --tcp=80:8080": {"spec.type": "ClusterIP", "spec.ports.0.targetPort": 8080},
+    "service nodeport a --tcp=80:http": {"spec.type": "NodePort", "spec.ports.0.targetPort": "http"},
+    "service loadbalancer a --tcp=80": {"spec.type": "LoadBalancer", "spec.ports.0.targetPort": 80},
+    "service externalname a --external-name=x.org": {"spec.externalName": "x.org"},
+    "ingress a --class=istio --default-backend=d:80 --rule=x.org/p*=b:http,tls=cert": {
+        "spec": {
+            "ingressClassName": "istio",
+            "defaultBackend": {"service": {"name": "d", "port": {"number": 80}}},
+            "tls": [{"hosts": ["x.org"], "secretName": "cert"}],
+            "rules": [
+                {
+                    "host": "x.org",
+                    "http": {
+                        "paths": [
+                            {
+                                "path": "/p",
+                                "pathType": "Prefix",
+                                "backend": {"service": {"name": "b", "port": {"name": "http"}}},
+                            }
+                        ]
+                    },
+                }
+            ],
+        }
+    },
+}
+
+
+def at(value: Any, path: str) -> Any:
+    """What stands at a path such as `spec.ports.0.port`."""
+    for part in path.split("."):
+        value = value[int(part)] if part.isdigit() else value[part]
+    return value
+
+
+@pytest.mark.parametrize("command", CREATED)
+def test_what_kubectl_creates_by_itself(kube: Kubectl, command: str, tmp_path: Path) -> None:
+    """It writes these in protobuf."""
+    authority = Authority.open(tmp_path / "ca", "cluster.local", lambda: datetime.now(UTC))
+    serving = ServingIdentity.open(tmp_path / "s", authority, ("x.org",), lambda: datetime.now(UTC))
+    files = {"CERT": str(serving.chain_path), "KEY": str(serving.key_path)}
+    words = [word.replace("CERT", files["CERT"]).replace("KEY", files["KEY"]) for word in command.split()]
+    kube.fine("create", *words)
+    kind = words[0]
+    document = json.loads(kube.fine("get", kind, "a", "-o", "json"))
+    for path, expected in CREATED[command].items():
+        assert at(document, path) == expected

@@ -3,13 +3,14 @@
 import http.client
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from documents import namespace, virtual_service, workload_entry
+from isthmus.server import kube_watch
 from kube_server import KubeServer, kube_server
 
 ENTRIES = "/apis/networking.istio.io/v1/namespaces/bookinfo/workloadentries"
@@ -41,10 +42,10 @@ class Watch:
 
 
 @contextmanager
-def watching(server: KubeServer, path: str) -> Iterator[Watch]:
+def watching(server: KubeServer, path: str, **headers: str) -> Iterator[Watch]:
     """Opens a watch."""
     connection = server.connect()
-    connection.request("GET", path, headers=server.headers())
+    connection.request("GET", path, headers=server.headers() | headers)
     response = connection.getresponse()
     assert response.status == 200
     yield Watch(response)
@@ -115,3 +116,30 @@ def test_a_watch_goes_on_after_a_restart(tmp_path: Path) -> None:
         with watching(server, f"{ENTRIES}?watch=true&resourceVersion={version}") as watch:
             server.request("POST", ENTRIES, workload_entry("c"))
             assert [watch.name() for _ in range(3)] == [("ADDED", "b"), ("DELETED", "a"), ("ADDED", "c")]
+
+
+@pytest.mark.parametrize("form", ["whole", "table", "metadata"])
+def test_many_watchers_share_one_encoding(
+    server: KubeServer, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    encoder = {"whole": "text", "table": "row", "metadata": "metadata_document"}[form]
+    encoded: list[Any] = []
+    real = getattr(kube_watch, encoder)
+
+    def counting(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        encoded.append(obj.key.name)
+        return real(obj, *args, **kwargs)
+
+    monkeypatch.setattr(kube_watch, encoder, counting)
+    wants = {"table": "Table", "metadata": "PartialObjectMetadata"}.get(form)
+    accept = {"Accept": f"application/json;as={wants};v=v1;g=meta.k8s.io"} if wants else {}
+    server.request("POST", ENTRIES, workload_entry("first"))
+    with ExitStack() as stack:
+        path = f"{ENTRIES}?watch=true"
+        watches = [stack.enter_context(watching(server, path, **accept)) for _ in range(50)]
+        for watch in watches:
+            watch.line()  # what stands: a table's first line has a head, and is each watcher's own
+        encoded.clear()
+        server.request("POST", ENTRIES, workload_entry("a"))
+        lines = {watch.response.readline() for watch in watches}
+        assert (len(lines), encoded) == (1, ["a"])

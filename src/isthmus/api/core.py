@@ -118,7 +118,7 @@ class SecretSpec(Preserving):
     """What the data is for, such as kubernetes.io/tls."""
     data: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """Values as base64."""
-    immutable: Annotated[bool | None, Later("it may be changed")] = None
+    immutable: bool | None = None
     """Whether the data may not change any more."""
 
     @model_validator(mode="before")
@@ -143,5 +143,5 @@ class ConfigMapSpec(Preserving):
     """Values as text."""
     binary_data: Annotated[Mapping[str, str], Kept()] = Field(default_factory=dict)
     """Values as base64."""
-    immutable: Annotated[bool | None, Later("it may be changed")] = None
+    immutable: bool | None = None
     """Whether the data may not change any more."""

@@ -14,6 +14,7 @@ from isthmus.api.defaults import born, defaulted
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.support import untranslated
 from isthmus.api.validate import validate
+from isthmus.api.validation.core import changed
 from isthmus.clock import rfc3339
 from isthmus.server.translated import with_condition
 from isthmus.server.vips import Addresses
@@ -131,8 +132,8 @@ class Admission:
     ) -> list[_Seen]:
         seen = [_Seen() for _ in drafts]
         writes = _guards(drafts)
-        for draft, obj, one in zip(drafts, admitted, seen, strict=True):
-            writes += _put(draft, obj, one, self.now())
+        for index, (draft, obj) in enumerate(zip(drafts, admitted, strict=True)):
+            writes += [_judge(index, obj), *_put(draft, obj, seen[index], self.now())]
         if dry_run:
             writes.append(Mutate(drafts[-1].obj.key, _abort))
         try:
@@ -188,6 +189,17 @@ def _guards(drafts: Sequence[Draft]) -> list[Write]:
         return Mutate(Key("Namespace", "", draft.obj.key.namespace), check)
 
     return [guard(needed[name]) for name in sorted(needed)]
+
+
+def _judge(index: int, obj: Object) -> Mutate:
+    """Checks, inside the transaction, that nothing is changed that may not be."""
+
+    def check(before: Object | None) -> Object | None:
+        if before and (problems := [*changed(before.spec, obj.spec)]):
+            raise Rejected([(index, problem) for problem in problems])
+        return before
+
+    return Mutate(obj.key, check)
 
 
 def _put(draft: Draft, obj: Object, seen: _Seen, now: str) -> list[Write]:

@@ -1,4 +1,6 @@
-"""SelfSubjectAccessReview and SelfSubjectRulesReview: what may I do? -> the same roles, asked beforehand.
+"""Who am I, what may I do? -> the user of the request, and the same roles, asked beforehand.
+
+SelfSubjectReview, SelfSubjectAccessReview and SelfSubjectRulesReview.
 
 https://kubernetes.io/docs/reference/kubernetes-api/authorization-resources/
 """
@@ -11,6 +13,18 @@ from isthmus.server.roles import READING, Act, User, allowed
 from isthmus.server.status_errors import bad_request
 
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+
+
+def subject_review(user: User) -> dict[str, Any]:
+    """Who makes the request, with their roles."""
+    roles = [f"{grant.role} in {grant.namespace}" if grant.namespace else grant.role for grant in user.grants]
+    extra = {"extra": {"isthmus.dev/role": roles}} if roles else {}
+    return {
+        "kind": "SelfSubjectReview",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"creationTimestamp": None},
+        "status": {"userInfo": {"username": user.name, "groups": ["system:authenticated"], **extra}},
+    }
 
 
 def review(document: Any, user: User) -> dict[str, Any]:

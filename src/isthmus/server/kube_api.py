@@ -32,7 +32,7 @@ from isthmus.server.admission import (
 from isthmus.server.authentication import Authenticate
 from isthmus.server.batch import apply_batch
 from isthmus.server.join_tokens import MintToken
-from isthmus.server.kube_access import review, rules_review
+from isthmus.server.kube_access import review, rules_review, subject_review
 from isthmus.server.kube_bodies import object_body
 from isthmus.server.kube_deletes import Deletes
 from isthmus.server.kube_http import Target, answer, flag, form, target
@@ -51,6 +51,7 @@ from isthmus.server.status_errors import (
 from isthmus.store.base import Store, StoreError
 
 _log = logging.getLogger(__name__)
+_WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _REVIEWS = "/apis/authorization.k8s.io/v1"
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -80,6 +81,10 @@ def kube_api(
     async def apply(request: Request, user: User) -> Response:
         return await apply_batch(admission, request, user, now)
 
+    async def review_subject(request: Request, user: User) -> Response:
+        await object_body(request)
+        return answer(subject_review(user), code=201)
+
     async def review_access(request: Request, user: User) -> Response:
         return answer(review(await object_body(request), user), code=201)
 
@@ -91,6 +96,7 @@ def kube_api(
         *more(known),
         # those asked for most come first: routes are tried in turn
         Route("/apis/isthmus.dev/v1alpha1/apply", known(apply), methods=["POST"]),
+        Route(_WHO, known(review_subject), methods=["POST"]),
         Route(f"{_REVIEWS}/selfsubjectaccessreviews", known(review_access), methods=["POST"]),
         Route(f"{_REVIEWS}/selfsubjectrulesreviews", known(review_rules), methods=["POST"]),
         Route("/api/v1/{rest:path}", known(api.serve), methods=methods),

@@ -21,7 +21,7 @@ Table = Mapping[int, "Slot"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One field: its name in JSON and how its value is read."""
+    """One field: its name in JSON (empty: its own fields stand in its place) and how its value is read."""
 
     name: str
     read: "Table | Callable[[Any], Any]"
@@ -65,6 +65,8 @@ def _message(data: Any, table: Table, depth: int) -> dict[str, Any]:
         read = slot.read(value) if callable(slot.read) else _message(value, slot.read, depth + 1)
         if slot.many:
             found.setdefault(slot.name, []).append(read)
+        elif not slot.name:
+            found |= read
         elif read not in ("", 0, None, {}) or read is False:
             # what Go leaves empty is written all the same: it means absent
             found[slot.name] = read
@@ -196,6 +198,29 @@ _SERVICE: Table = {
     22: Slot("internalTrafficPolicy", _text),
     23: Slot("trafficDistribution", _text),
 }
+_SERVICE_BACKEND: Table = {
+    1: Slot("name", _text),
+    2: Slot("port", {1: Slot("name", _text), 2: Slot("number", _number)}),
+}
+_BACKEND: Table = {
+    3: Slot("resource", _texts("apiGroup", "kind", "name")),
+    4: Slot("service", _SERVICE_BACKEND),
+}
+_INGRESS_PATH: Table = {
+    1: Slot("path", _text),
+    2: Slot("backend", _BACKEND),
+    3: Slot("pathType", _text),
+}
+_INGRESS_RULE: Table = {
+    1: Slot("host", _text),
+    2: Slot("", {1: Slot("http", {1: Slot("paths", _INGRESS_PATH, many=True)})}),
+}
+_INGRESS: Table = {
+    1: Slot("defaultBackend", _BACKEND),
+    2: Slot("tls", {1: Slot("hosts", _text, many=True), 2: Slot("secretName", _text)}, many=True),
+    3: Slot("rules", _INGRESS_RULE, many=True),
+    4: Slot("ingressClassName", _text),
+}
 _ACCESS: Table = {
     1: Slot(
         "resourceAttributes",
@@ -231,6 +256,8 @@ _TABLES: Mapping[tuple[str, str], Table] = {
         4: Slot("automountServiceAccountToken", _truth),
     },
     ("v1", "Service"): {**_META, 2: Slot("spec", _SERVICE)},
+    ("networking.k8s.io/v1", "Ingress"): {**_META, 2: Slot("spec", _INGRESS)},
+    ("authentication.k8s.io/v1", "SelfSubjectReview"): _META,
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview"): {**_META, 2: Slot("spec", _ACCESS)},
     ("authorization.k8s.io/v1", "SelfSubjectRulesReview"): {**_META, 2: Slot("spec", _texts("namespace"))},
 }

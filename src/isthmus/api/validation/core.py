@@ -3,15 +3,19 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic.alias_generators import to_camel
 
 from isthmus.api.core import ConfigMapSpec, SecretSpec, ServiceSpec
 from isthmus.api.duration import parse_duration
 from isthmus.api.join import JoinTokenSpec
-from isthmus.api.meta import Problem
+from isthmus.api.meta import Model, Problem
 from isthmus.api.rules import duplicates, missing, plain_selector, warning, wrong
 from isthmus.api.syntax import address, dns_label, dns_subdomain
 
+TLS = "kubernetes.io/tls"
+"""Type of a Secret with a certificate and its key."""
 _LONGEST_TTL_S = 24 * 3600.0
 _LARGEST_DATA = 1024 * 1024
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -53,6 +57,31 @@ def secret(spec: SecretSpec) -> Iterator[Problem]:
     """The problems of a Secret by itself; its values are never told."""
     yield from _base64("data", spec.data)
     yield from _data("data", spec.data)
+    if spec.type == TLS:
+        for key in ("tls.crt", "tls.key"):
+            if key not in spec.data:
+                yield missing(f"data[{key}]")
+
+
+def changed(before: Model, after: Model) -> Iterator[Problem]:
+    """What may not be changed: the type of a Secret, and what says of itself that it is immutable."""
+    match before, after:
+        case SecretSpec(), SecretSpec():
+            if before.type != after.type:
+                yield from wrong("type", after.type, "field is immutable")
+            yield from _frozen(before, after, ("data",))
+        case ConfigMapSpec(), ConfigMapSpec():
+            yield from _frozen(before, after, ("data", "binary_data"))
+
+
+def _frozen(
+    before: SecretSpec | ConfigMapSpec, after: SecretSpec | ConfigMapSpec, names: Sequence[str]
+) -> Iterator[Problem]:
+    if not before.immutable:
+        return
+    differing = [name for name in names if dict(getattr(before, name)) != dict(getattr(after, name))]
+    for name in (*([] if after.immutable else ["immutable"]), *differing):
+        yield Problem(to_camel(name), "Forbidden: field is immutable when `immutable` is set")
 
 
 def config_map(spec: ConfigMapSpec) -> Iterator[Problem]:
