@@ -26,10 +26,13 @@ class Kubectl:
     server: KubeServer
     home: Path
     version: str
+    kubeconfig: Path | None = None
+    """Somebody else's than the administrator's."""
 
     def environment(self) -> dict[str, str]:
         """What the process knows."""
-        return {"HOME": str(self.home), "KUBECONFIG": str(self.server.kubeconfig), "PATH": os.environ["PATH"]}
+        kubeconfig = str(self.kubeconfig or self.server.kubeconfig)
+        return {"HOME": str(self.home), "KUBECONFIG": kubeconfig, "PATH": os.environ["PATH"]}
 
     def __call__(self, *args: str, stdin: str | None = None, namespace: str = "bookinfo") -> Done:
         """Runs one command to its end."""
