@@ -6,7 +6,7 @@ import re
 import pytest
 from kubectl_client import Kubectl
 
-from documents import service, service_entry, virtual_service, workload_entry
+from documents import service, service_entry, workload_entry
 
 pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
 
@@ -95,14 +95,6 @@ def test_explanations(kube: Kubectl) -> None:
     assert "<[]ServicePort>" in kube.fine("explain", "svc.spec", "--recursive")
     assert "serviceAccount" in kube.fine("explain", "we.spec", "--api-version=networking.istio.io/v1alpha3")
     assert 'field "nothing" does not exist' in kube("explain", "vs.spec.nothing").err
-
-
-def test_a_description_tells_events(kube: Kubectl) -> None:
-    kube.server.apply(virtual_service("reviews"))
-    text = kube.fine("describe", "vs", "reviews")
-    assert re.search(r"Name:\s+reviews", text)
-    assert re.search(r"Events:", text)
-    assert kube("events").code == 0
 
 
 def test_what_may_i_do(kube: Kubectl) -> None:

@@ -1,16 +1,13 @@
 """`isthmus serve` as people run it: one process on loopback, its ready line, its kubeconfig, its end."""
 
-import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-ISTHMUS = Path(sys.executable).with_name("isthmus")
+from whole_server import ISTHMUS, KUBECONFIG, serving
+
 MESH = """
 apiVersion: v1
 kind: Namespace
@@ -31,28 +28,9 @@ spec:
 """
 
 
-@contextmanager
-def serving(state: Path) -> Iterator[str]:
-    """Yields the ready line; at the end the process must have obeyed SIGTERM."""
-    ports = ["--api-port", "0", "--ads-port", "0", "--probe-port", "0"]
-    command = [str(ISTHMUS), "serve", "--state-dir", str(state), "--bind", "127.0.0.1", *ports]
-    with (state.parent / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--advertise", "127.0.0.1"], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(10)
-            process.stdout.close()
-    assert code == 0, (state.parent / "serve.log").read_text()
-
-
 def isthmus(state: Path, *arguments: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [str(ISTHMUS), *arguments, "--kubeconfig", str(state / "admin.kubeconfig")],
+        [str(ISTHMUS), *arguments, "--kubeconfig", str(state / KUBECONFIG)],
         input=text,
         capture_output=True,
         text=True,
@@ -67,7 +45,7 @@ def test_a_control_plane_serves_ends_and_remembers(tmp_path: Path) -> None:
     with serving(state) as line:
         assert line.startswith("ready in "), (tmp_path / "serve.log").read_text()
         assert state.stat().st_mode & 0o777 == 0o700
-        assert (state / "admin.kubeconfig").stat().st_mode & 0o777 == 0o600
+        assert (state / KUBECONFIG).stat().st_mode & 0o777 == 0o600
         assert isthmus(state, "apply", "-f", "-", "--wait", text=MESH).returncode == 0
         before = isthmus(state, "get", "svc", "db", "-n", "shop", "-o", "json").stdout
         second = subprocess.run(
