@@ -22,7 +22,7 @@ from isthmus._pb.isthmus.agent.v1 import agent_pb2 as agent_v1
 from isthmus._pb.istio.v1.auth import ca_pb2 as ca_v1
 from isthmus.identity import jointoken, keys
 from isthmus.identity.ca import Authority
-from isthmus.identity.csr import requested_key
+from isthmus.identity.csr import accepted, requested_key
 from isthmus.identity.serving import ServingIdentity
 from isthmus.identity.spiffe import SpiffeId
 
@@ -30,6 +30,7 @@ VM, PEER = "10.0.0.7", "10.0.0.1"
 ENROL, ADS, HTTP = 8443, 15012, 8080
 ID = SpiffeId("cluster.local", "vm", "mysqldb")
 WORKLOAD = "mysqldb-10.0.0.7"
+TOKEN = "t"
 VIP = "240.240.0.1"
 HOST = "type.googleapis.com/isthmus.agent.v1.HostConfig"
 TARGET = "isthmus.isthmus-system.svc.cluster.local"
@@ -128,7 +129,13 @@ class Mesh:
 
     async def leave(self, request: Any, context: Any) -> Any:
         self.note("left")
-        return agent_v1.LeaveResponse()
+        (shown,) = context.auth_context()["x509_pem_cert"]
+        key = keys.public_key_der(accepted(x509.load_pem_x509_certificate(shown).public_key()))
+        if request.unused_token != TOKEN or key != self.used_by:
+            return agent_v1.LeaveResponse(detail="it is not this key's")
+        self.used_by = None
+        self.note("given back")
+        return agent_v1.LeaveResponse(token_given_back=True)
 
 
 async def greeting(address: str, port: int) -> str:
@@ -238,7 +245,7 @@ def _listener(name: str, port: int, cluster: str, *, tls: bool = False) -> dict[
 
 async def serve(mesh: Mesh) -> None:
     """Opens the three doors and stays."""
-    token = jointoken.mint(namespace="vm", name="t", addresses=[f"{PEER}:{ENROL}"], pin=mesh.serving.pin())
+    token = jointoken.mint(namespace="vm", name=TOKEN, addresses=[f"{PEER}:{ENROL}"], pin=mesh.serving.pin())
     enrol = await asyncio.start_server(
         lambda reader, writer: _http(reader, writer, mesh.enrol),
         PEER,

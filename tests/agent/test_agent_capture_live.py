@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hosts import Host, host
-from test_agent_join_live import until
+from join_world import until
 
 from isthmus.agent import capture
 from isthmus.agent.capture import Capture

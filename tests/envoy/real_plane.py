@@ -126,6 +126,7 @@ async def up(path: Path, proxy: ProxyId) -> AsyncIterator[Plane]:
         problems=problems,
         objects=feed.programmed,
         registered=lambda known: known.namespace if known == proxy else None,
+        outdated=lambda known, signed_at: False,
         now=monotonic,
         vetting=vetting,
     )

@@ -8,7 +8,8 @@ from isthmus.api.codec import decode
 from isthmus.api.meta import Object
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.identity.ca import MAX_COMMON_NAME
-from isthmus.identity.enrol import Refused, certificate_ttl, routable
+from isthmus.identity.enrol import certificate_ttl, routable
+from isthmus.identity.refusal import Refused
 from isthmus.identity.workload import entry_from_group, workload_name
 
 

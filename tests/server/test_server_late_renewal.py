@@ -20,9 +20,9 @@ from isthmus.agent.membership import Credentials, Membership
 from isthmus.api.meta import Key
 from isthmus.identity import keys
 from isthmus.identity.ca import Authority
-from isthmus.identity.enrol import Refused
 from isthmus.identity.late import NONCE_LIFE_S, LateRegistrar, LateRequest
 from isthmus.identity.possession import challenge, signed
+from isthmus.identity.refusal import Refused
 from isthmus.server.enrolment import RateLimit
 from isthmus.server.late_renewal import late_renewal_routes, late_request
 from isthmus.store.base import Delete

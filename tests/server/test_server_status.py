@@ -98,6 +98,7 @@ async def test_conditions_reach_the_store_and_cause_no_further_commits(tmp_path:
         problems=problems,
         objects=feed.programmed,
         registered=lambda proxy: None,
+        outdated=lambda proxy, signed_at: False,
         now=monotonic,
     )
     await feed.start()
@@ -167,6 +168,7 @@ async def test_what_others_make_of_conditions_is_put_right(
             problems=lambda q: told,
             objects=feed.programmed,
             registered=lambda proxy: None,
+            outdated=lambda proxy, signed_at: False,
             now=monotonic,
         )
         return StatusWriter(store, fleet, now=lambda: now)
@@ -207,6 +209,7 @@ async def test_a_full_disk_is_told_once(
         problems=lambda q: {},
         objects={},
         registered=lambda proxy: None,
+        outdated=lambda proxy, signed_at: False,
         now=monotonic,
     )
     writer, tries, full = StatusWriter(store, fleet), [], True

@@ -1,11 +1,13 @@
 """The fleet without a network: what it shares, forgets, and tells about itself."""
 
+from datetime import UTC, datetime
+
 import pytest
 from xds_mesh import NODE, VM, Mesh, plain
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ProxyId
-from isthmus.xds.fleet import MAX_STREAMS, Fleet, Stream, Unregistered
+from isthmus.xds.fleet import MAX_STREAMS, Fleet, Shown, Stream, Unregistered
 from isthmus.xds.node import parse_node
 from isthmus.xds.session import MAX_UNKNOWN_TYPES, TooMuch
 from isthmus.xds.wire import Request
@@ -14,7 +16,11 @@ RULE = Key("VirtualService", "shop", "ratings")
 
 
 def opened(fleet: Fleet, node: str = NODE) -> Stream:
-    return fleet.open(parse_node(node), "shop-sa", lambda: None)
+    return opened_with(fleet, Shown("shop-sa", datetime.now(UTC)), node)
+
+
+def opened_with(fleet: Fleet, shown: Shown, node: str = NODE) -> Stream:
+    return fleet.open(parse_node(node), shown, lambda: None)
 
 
 def quiet(fleet: Fleet, stream: Stream, *types: str) -> None:
@@ -113,6 +119,17 @@ def test_memories_of_workloads_that_left_are_dropped() -> None:
     assert mesh.fleet._memories == {}
     with pytest.raises(Unregistered, match=r"shop/vm-10.0.0.1 is not registered"):
         opened(mesh.fleet)
+
+
+def test_a_certificate_from_before_the_enrolment_has_no_stream() -> None:
+    mesh = Mesh()
+    stream = opened(mesh.fleet)
+    mesh.fleet.advance(stream)
+    mesh.enrolled = datetime.now(UTC)
+    for again in (lambda: mesh.fleet.advance(stream), lambda: opened_with(mesh.fleet, stream.shown)):
+        with pytest.raises(Unregistered, match=r"shop/vm-10.0.0.1 was enrolled after this certificate"):
+            again()
+    opened(mesh.fleet)
 
 
 def test_answers_that_no_stream_reads_are_collected() -> None:

@@ -76,6 +76,8 @@ class Mesh:
     engine: Engine = field(default_factory=Engine)
     objects: dict[Key, Committed] = field(default_factory=dict)
     accounts: dict[ProxyId, str] = field(default_factory=lambda: {VM: "shop-sa"})
+    enrolled: datetime = field(default_factory=lambda: datetime.min.replace(tzinfo=UTC))
+    """Since when every workload stands: certificates from before are another VM's."""
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     vetting: Vetting = field(default_factory=lambda: Vetting(monotonic))
 
@@ -86,6 +88,7 @@ class Mesh:
             problems=problems,
             objects=self.objects,
             registered=self.accounts.get,
+            outdated=lambda proxy, signed_at: signed_at < self.enrolled,
             now=monotonic,
             vetting=self.vetting,
             unsound=unsound,

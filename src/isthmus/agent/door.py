@@ -65,10 +65,14 @@ async def report_health(
     await _call(addresses, credentials, method, report.SerializeToString(), timeout_s)
 
 
-async def leave(addresses: Sequence[str], credentials: Credentials, timeout_s: float) -> None:
-    """Takes this VM out of the mesh's registry."""
-    request = agent_v1.LeaveRequest().SerializeToString()
-    await _call(addresses, credentials, "/isthmus.agent.v1.Agent/Leave", request, timeout_s)
+async def leave(
+    addresses: Sequence[str], credentials: Credentials, unused_token: str, timeout_s: float
+) -> agent_v1.LeaveResponse:
+    """Takes this VM out of the mesh's registry; gives the token of a failed join back (none: empty)."""
+    request = agent_v1.LeaveRequest(unused_token=unused_token).SerializeToString()
+    return agent_v1.LeaveResponse.FromString(
+        await _call(addresses, credentials, "/isthmus.agent.v1.Agent/Leave", request, timeout_s)
+    )
 
 
 async def certify(

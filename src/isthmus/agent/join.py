@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from isthmus.agent import durable, journal, membership, preflight, processes, tried
+from isthmus.agent import durable, journal, membership, preflight, processes
 from isthmus.agent.changes import CannotUndo
 from isthmus.agent.journal import Journal
-from isthmus.agent.membership import Membership
+from isthmus.agent.membership import Credentials, Membership
 from isthmus.agent.paths import Paths
 from isthmus.agent.story import Say, StepFailed
 from isthmus.identity import jointoken
@@ -121,7 +121,7 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
         # what the later steps need takes its time to load: meanwhile the network answers
         pool.submit(import_module, "isthmus.agent.run")
         door = pool.submit(enrol.knock, token.addresses, token.pin)
-        asked = pool.submit(keywork.request, _tried_key(paths, token))
+        asked = pool.submit(keywork.request, membership.saved_key(paths))
         try:
             found = preflight.check(paths, gateway=wish.gateway)
             knocked = door.result()
@@ -133,6 +133,7 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
     finally:
         pool.shutdown(wait=False)
     say("preflight", f"ok ({found})")
+    enrolled: Enrolled | None = None
     try:
         if record is None:
             record = _begin(paths, token)
@@ -141,7 +142,6 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
         if membership.saved_key(paths) is None:
             # on disk before anybody hears of it
             membership.save_key(paths, asked.result().key)
-            tried.forget(paths)
         enrolled = _ask(token, knocked, asked.result(), own)
         enrolled.membership.save(paths)
         enrolled.credentials.save(paths)
@@ -152,7 +152,7 @@ def _enrolled(paths: Paths, token: jointoken.Token, wish: Wish, say: Say, record
     except BaseException as error:
         if record is None:
             raise _as_step(error) from error
-        raise _rolled_back(paths, record, error) from error
+        raise _rolled_back(paths, record, error, enrolled) from error
     say("enrolled", f"as {enrolled.membership.spiffe_id} ({enrolled.membership.name}), {enrolled.until()}")
     return record
 
@@ -165,7 +165,8 @@ def _ask(token: jointoken.Token, knocked: "Knocked", asked: "Asked", own: str) -
             return enrol.enrol(token, knocked, asked, own)
         except enrol.NoAnswer as error:
             if attempt == _ATTEMPTS - 1:
-                raise StepFailed("enrol", str(error), "is it running? its log says more") from None
+                hint = "is it running? its log says more; if the token counts as used then, ask for another"
+                raise StepFailed("enrol", str(error), hint) from None
             knocked = enrol.knock(token.addresses, token.pin)
     raise AssertionError("unreachable")
 
@@ -175,11 +176,6 @@ def _begin(paths: Paths, token: jointoken.Token) -> Journal:
         return Journal.begin(paths, mark=secrets.token_hex(16), token_id=token.id)
     except journal.Busy as error:
         raise StepFailed("join", str(error), "wait for it, or end it") from None
-
-
-def _tried_key(paths: Paths, token: jointoken.Token) -> bytes | None:
-    """The key that this token was tried with before."""
-    return membership.saved_key(paths) or tried.recall(paths, token.id)
 
 
 def _start(paths: Paths, record: Journal, foreground: bool, say: Say) -> None:
@@ -192,46 +188,38 @@ def _start(paths: Paths, record: Journal, foreground: bool, say: Say) -> None:
     record.close()
 
 
-def _rolled_back(paths: Paths, record: Journal, error: BaseException) -> RolledBack:
-    """Undoes the join and tells the control plane, as far as it listens."""
+def _rolled_back(
+    paths: Paths, record: Journal, error: BaseException, enrolled: "Enrolled | None" = None
+) -> RolledBack:
+    """Undoes the join, tells the control plane as far as it listens, and gives it the token back.
+
+    `enrolled` is what enrolment gave, where the disk may not have all of it yet.
+    """
+    from isthmus.agent import leave
+
     if isinstance(error, RolledBack):
         return error
     cause = _as_step(error)
     try:
         if record.closed:
             record = _reload(paths)
-        known = Membership.recall(paths)
-        key = membership.saved_key(paths)
+        known = enrolled.membership if enrolled else Membership.recall(paths)
         if known is not None:
-            _deregister(paths, known)
+            credentials = enrolled.credentials if enrolled else Credentials.recall(paths)
+            told = leave.tell(known, credentials, record.token_id)
+            cause = StepFailed(cause.step, cause.why, f"{cause.hint}; {told.token}")
         taken_back = record.undo()
-        if key is not None:
-            until = known.token_until if known else ""
-            tried.Tried(record.token_id, key.decode(), until).save(paths)
         record.remove()
     except (CannotUndo, OSError, journal.Busy) as failure:
-        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", "isthmus leave"), [])
-    if known is not None:
-        cause = StepFailed(cause.step, cause.why, f"{cause.hint}; {_again(known.token_until)}")
+        hint = f"isthmus leave; {cause.hint}"
+        return RolledBack(StepFailed(cause.step, f"{cause.why}; then {failure}", hint), [])
     return RolledBack(cause, [*taken_back, "keys and state removed"])
-
-
-def _again(until: str) -> str:
-    said = f" until {until}" if until else ""
-    return f"then run the same command: its token is still good on this VM{said}"
 
 
 def _reload(paths: Paths) -> Journal:
     record = Journal.load(paths)
     assert record is not None
     return record
-
-
-def _deregister(paths: Paths, known: Membership) -> None:
-    """Tells the control plane that this VM is not coming, as far as it listens."""
-    from isthmus.agent import leave
-
-    leave.tell(paths, known)
 
 
 def _as_step(error: BaseException) -> StepFailed:

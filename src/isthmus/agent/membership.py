@@ -98,6 +98,14 @@ class Credentials:
             return cls(**waiting)
         return cls(_key(paths).read_bytes(), _chain(paths).read_bytes(), _roots(paths).read_bytes())
 
+    @classmethod
+    def recall(cls, paths: Paths) -> Self | None:
+        """The credentials as far as they can be read: what leads out must not fail because of them."""
+        try:
+            return cls.load(paths)
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
+
     def save(self, paths: Paths) -> None:
         """Writes key, chain and roots so that a crash leaves all old or all new."""
         whole = {name: base64.b64encode(value).decode() for name, value in asdict(self).items()}

@@ -65,11 +65,6 @@ class Paths:
         return self.run / "envoy.pid"
 
     @property
-    def tried(self) -> Path:
-        """The key of a join that failed; beside the run directory, which a failed join removes."""
-        return self.run.with_name(f"{self.run.name}-join")
-
-    @property
     def story(self) -> Path:
         """The lines of a join that systemd's agent tells and the joining command repeats."""
         return self.run / "story"

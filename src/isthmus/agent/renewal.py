@@ -1,4 +1,7 @@
-"""A certificate -> the next one, at about half its life, with a fresh key each time; late if need be."""
+"""A certificate -> the next one, at about half its life, with a fresh key each time; late if need be.
+
+Until the join is proven the key stays: the token is bound to it, and only with it can be given back.
+"""
 
 import asyncio
 import logging
@@ -29,7 +32,9 @@ def renew_in_s(certificate: Certificate, now: datetime, chance: Callable[[], flo
     return max(0.0, (ends - now).total_seconds() - life_s * share)
 
 
-async def keep_fresh(membership: Membership, secrets: Secrets, paths: Paths) -> None:
+async def keep_fresh(
+    membership: Membership, secrets: Secrets, paths: Paths, joined: Callable[[], bool]
+) -> None:
     """Renews for ever; a failure is told once and tried again until it works."""
     while True:
         certificate = Certificate.first(secrets.credentials.chain)
@@ -38,7 +43,7 @@ async def keep_fresh(membership: Membership, secrets: Secrets, paths: Paths) -> 
         waits, quiet = backoff(0.5, max(1.0, min(60.0, life_s / 20))), False
         while True:
             try:
-                fresh = await renewed(membership, secrets.credentials)
+                fresh = await renewed(membership, secrets.credentials, same_key=not joined())
             except (door.DoorClosed, OSError, ValueError, subprocess.TimeoutExpired) as error:
                 if not quiet:
                     _LOG.warning("renewal failed until=%s reason=%s", _until(secrets.credentials), error)
@@ -72,13 +77,13 @@ async def _keep(fresh: Credentials, paths: Paths) -> None:
         return
 
 
-async def renewed(membership: Membership, credentials: Credentials) -> Credentials:
+async def renewed(membership: Membership, credentials: Credentials, *, same_key: bool = False) -> Credentials:
     """New credentials, checked; ValueError when the control plane's answer does not fit what was asked."""
     if Certificate.first(credentials.chain).ends <= datetime.now(UTC):
         # the mTLS door does not open for it any more
         fresh = await asyncio.to_thread(late.renewed_late, membership, credentials)
     else:
-        asked = await asyncio.to_thread(keywork.request)
+        asked = await asyncio.to_thread(keywork.request, credentials.key if same_key else None)
         chain, roots = await door.certify(membership.doors, credentials, asked.csr, 10)
         fresh = Credentials(asked.key, chain.encode(), roots.encode())
     await asyncio.to_thread(keywork.check, fresh, membership.spiffe_id)

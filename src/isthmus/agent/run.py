@@ -122,7 +122,10 @@ class _Sidecar:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(orders.follow(self._desk, self._secrets, self._paths))
             # a VM that waits for its control plane must not lose its certificate, nor its closed ports
-            group.create_task(renewal.keep_fresh(self._desk.membership, self._secrets, self._paths))
+            fresh = renewal.keep_fresh(
+                self._desk.membership, self._secrets, self._paths, lambda: self._journal.joined
+            )
+            group.create_task(fresh)
             if self._journal.joined:
                 group.create_task(self._repair())
                 group.create_task(self._tell_waiting())

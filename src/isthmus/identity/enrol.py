@@ -7,9 +7,10 @@ gives a public key and the address at which the mesh shall find the VM. Whoever 
 nothing, and nobody is told another tenant's names.
 """
 
+import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
@@ -23,15 +24,16 @@ from isthmus.identity import keys
 from isthmus.identity.ca import MAX_TTL, Address, Authority, Issued
 from isthmus.identity.csr import RequestRefused, requested_key
 from isthmus.identity.jointoken import secret_fits
+from isthmus.identity.refusal import Refused
 from isthmus.identity.spiffe import SpiffeId
+from isthmus.identity.times import ENROLLED_ANNOTATION, moment, written
+from isthmus.identity.tokenuse import NEW_TOKEN, SETTLING, Use, rest_s
 from isthmus.identity.workload import DEFAULT_SERVICE_ACCOUNT, entry_from_group
 from isthmus.store.base import Conflict, Mutate, Store
 
 _log = logging.getLogger(__name__)
 
 TTL_ANNOTATION = "isthmus.dev/certificate-ttl"
-ENROLLED_ANNOTATION = "isthmus.dev/enrolled-at"
-"""When the VM that an entry stands for enrolled: certificates from before are another VM's."""
 HEALTHY = "Healthy"
 """The condition of a WorkloadEntry that says whether it takes traffic."""
 DEFAULT_TTL = timedelta(hours=24)
@@ -42,15 +44,6 @@ VIRTUAL = (ipaddress.ip_network("240.240.0.0/16"), ipaddress.ip_network("2001:2:
 
 _ATTEMPTS = 3
 _NOBODY = "0" * 64
-_NEW_TOKEN = "create a new one: isthmus token create --group {}"
-
-
-class Refused(Exception):
-    """An enrolment that does not happen: what is told to the VM, and the HTTP status that fits."""
-
-    def __init__(self, status: int, error: str, hint: str = "") -> None:
-        super().__init__(error)
-        self.status, self.error, self.hint = status, error, hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +96,8 @@ class Registrar:
     async def enrol(self, application: Application) -> Enrolled:
         """The new workload; Refused, with nothing changed, when anything does not fit."""
         token = await self._known_token(application)
+        if 0 < (rest := rest_s(token, self._now())) <= SETTLING.total_seconds():
+            await asyncio.sleep(rest)
         now = self._now().astimezone(UTC)
         self._check_times(token, application, now)
         try:
@@ -110,7 +105,7 @@ class Registrar:
         except RequestRefused as error:
             raise Refused(422, str(error), "let `isthmus join` make the key") from None
         address = routable(application.address)
-        use = _Use(keys.pin(key).hex(), now)
+        use = Use(keys.pin(key).hex(), now)
         for attempt in range(_ATTEMPTS):
             try:
                 entry, group = await self._register(token, address, use)
@@ -137,7 +132,7 @@ class Registrar:
             raise Refused(
                 401,
                 "this control plane does not know the join token",
-                "it was deleted, or made by another control plane; " + _NEW_TOKEN.format("NAMESPACE/GROUP"),
+                "it was deleted, or made by another control plane; " + NEW_TOKEN.format("NAMESPACE/GROUP"),
             )
         return token
 
@@ -145,7 +140,7 @@ class Registrar:
     def _check_times(token: Object, application: Application, now: datetime) -> None:
         spec = token.spec
         assert isinstance(spec, JoinTokenSpec)
-        hint = _NEW_TOKEN.format(f"{token.key.namespace}/{spec.group}")
+        hint = NEW_TOKEN.format(f"{token.key.namespace}/{spec.group}")
         expires = moment(spec.expires_at)
         if expires is None or now >= expires:
             raise Refused(403, f"the join token expired at {spec.expires_at or 'an unknown time'}", hint)
@@ -159,7 +154,7 @@ class Registrar:
                 "set the clock (timedatectl set-ntp true, or chronyc makestep) and join again",
             )
 
-    async def _register(self, token: Object, address: Address, use: "_Use") -> tuple[Object, Object]:
+    async def _register(self, token: Object, address: Address, use: Use) -> tuple[Object, Object]:
         spec = token.spec
         assert isinstance(spec, JoinTokenSpec)
         group = await self._store.get(Key("WorkloadGroup", token.key.namespace, spec.group))
@@ -182,7 +177,8 @@ class Registrar:
             if self._connected(entry.key) and not await self._is_key_of(entry.key, use.pin):
                 _connected_with_another_key(entry.key)
             # the same key may have tried with another address before; that workload must be gone
-            before = token.status.get("workload") or entry.key.name
+            own = token.status.get("usedBy") == use.pin
+            before = str(token.status["workload"]) if own else entry.key.name
             changes = [
                 Mutate(group.key, _unchanged(group)),
                 Mutate(token.key, use.of(token, entry, before)),
@@ -255,50 +251,9 @@ def routable(text: str) -> Address:
     return address
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """One use of a token: by which key, when. The first use binds the token to the key."""
-
-    pin: str
-    at: datetime
-
-    def of(self, seen: Object, entry: Object, before: str) -> Callable[[Object | None], Object | None]:
-        """The token's next state when it is still free or this key's own; the writer calls it.
-
-        `before` is the workload that the key enrolled as, which is gone when it is another than `entry`.
-        """
-
-        def change(token: Object | None) -> Object:
-            if token is None or token.meta.uid != seen.meta.uid:
-                raise Refused(
-                    401, "this control plane does not know the join token", "it was deleted just now"
-                )
-            spec, status = token.spec, token.status
-            assert isinstance(spec, JoinTokenSpec)
-            hint = "a token is for one VM; " + _NEW_TOKEN.format(f"{token.key.namespace}/{spec.group}")
-            if not status.get("usedBy"):
-                used: Mapping[str, str] = {
-                    "usedBy": self.pin,
-                    "usedAt": _written(self.at),
-                    "workload": entry.key.name,
-                }
-                return replace(token, status={**status, **used})
-            if status["usedBy"] != self.pin:
-                raise Refused(409, f"the join token was already used at {status.get('usedAt')}", hint)
-            if status.get("workload") not in (before, entry.key.name):
-                raise Refused(409, "the join token is being used with another address of this VM", hint)
-            return replace(token, status={**status, "workload": entry.key.name})
-
-        return change
-
-
 def _enrolled_at(entry: Object, at: datetime) -> Object:
-    annotations = {**entry.meta.annotations, ENROLLED_ANNOTATION: _written(at)}
+    annotations = {**entry.meta.annotations, ENROLLED_ANNOTATION: written(at)}
     return replace(entry, meta=replace(entry.meta, annotations=annotations))
-
-
-def _written(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _unchanged(seen: Object) -> Callable[[Object | None], Object | None]:
@@ -367,15 +322,6 @@ def _place(entry: Object) -> tuple[str, str]:
         return spec.network, str(ipaddress.ip_address(spec.address))
     except ValueError:
         return spec.network, spec.address
-
-
-def moment(text: str) -> datetime | None:
-    """The moment that a field of an object states; None when it states none."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _span(span: timedelta) -> str:

@@ -22,17 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from isthmus.api.meta import Key, Object
 from isthmus.api.networking.workload_group import GROUP_ANNOTATION
 from isthmus.identity import keys
-from isthmus.identity.ca import BACKDATE, Authority, Issued
+from isthmus.identity.ca import Authority, Issued
 from isthmus.identity.csr import RequestRefused, accepted, requested_key
-from isthmus.identity.enrol import (
-    ENROLLED_ANNOTATION,
-    Refused,
-    certificate_ttl,
-    identity,
-    moment,
-)
+from isthmus.identity.enrol import certificate_ttl, identity
 from isthmus.identity.peer import certificate_identity
 from isthmus.identity.possession import challenge
+from isthmus.identity.refusal import Refused
+from isthmus.identity.times import enrolled_at, predates
 from isthmus.store.base import Store
 
 GRACE = timedelta(days=7)
@@ -152,9 +148,8 @@ class LateRegistrar:
             raise Refused(
                 403, f"workload {where} is not registered (left?), or has another service account", _AGAIN
             )
-        text = entry.meta.annotations.get(ENROLLED_ANNOTATION) or entry.meta.creation_timestamp
-        enrolled = moment(text)
-        if enrolled is None or leaf.not_valid_before_utc + BACKDATE < enrolled:
+        text = enrolled_at(entry.meta.annotations, entry.meta.creation_timestamp)
+        if predates(peer.signed_at, text):
             where = f"{entry.key.namespace}/{entry.key.name}"
             raise Refused(403, f"workload {where} was enrolled at {text}, after this certificate", _AGAIN)
         return entry

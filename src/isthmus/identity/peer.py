@@ -4,12 +4,16 @@ The chain was verified in the handshake; here only the names in the leaf are rea
 nowhere else: no header, node metadata or request field takes part.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from isthmus.identity.ca import BACKDATE
 from isthmus.identity.spiffe import SpiffeId
 
 
@@ -20,6 +24,10 @@ class Peer:
     spiffe: SpiffeId
     workload: str
     """The name of its WorkloadEntry in `spiffe.namespace`: the certificate's common name."""
+    signed_at: datetime = field(compare=False)
+    """When the certificate was signed, whole seconds."""
+    pin: str = field(compare=False)
+    """SHA-256 of the certificate's public key (SubjectPublicKeyInfo, DER), hexadecimal."""
 
 
 def peer_identity(auth_context: Mapping[str, Sequence[bytes]], trust_domain: str = "cluster.local") -> Peer:
@@ -48,4 +56,6 @@ def certificate_identity(certificate: x509.Certificate, trust_domain: str) -> Pe
     common_names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(common_names) != 1 or not common_names[0].value:
         raise ValueError("the certificate must name its workload in exactly one common name")
-    return Peer(spiffe, str(common_names[0].value))
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    signed_at = certificate.not_valid_before_utc + BACKDATE
+    return Peer(spiffe, str(common_names[0].value), signed_at, hashlib.sha256(key).hexdigest())

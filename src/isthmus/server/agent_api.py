@@ -1,18 +1,20 @@
-"""What an enrolled VM may do at the mTLS door: renew, be proven from outside, tell its health, be let go.
+"""What an enrolled VM may do at the mTLS door: renew, be proven from outside, tell its health, be let go,
+and give its join token back when the join failed.
 
     istio.v1.auth.IstioCertificateService/CreateCertificate
     isthmus.agent.v1.Agent/Prove, /ReportHealth, /Leave
 
-Who calls is what the client certificate says and nothing else; the caller's WorkloadEntry must still stand
-and have the same service account. No request names a workload, so none can ask for another's.
+Who calls is what the client certificate says and nothing else; the caller's WorkloadEntry must still stand,
+have the same service account, and have been enrolled before the certificate was signed. No request names a
+workload, so none can ask for another's.
 """
 
 import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import grpc
@@ -30,9 +32,11 @@ from isthmus.identity.csr import RequestRefused, requested_key
 from isthmus.identity.enrol import certificate_ttl, identity
 from isthmus.identity.peer import Peer, certificate_identity, peer_identity
 from isthmus.identity.serving import ServingIdentity
+from isthmus.identity.times import enrolled_at, predates
+from isthmus.identity.tokenuse import NotGivenBack, given_back
 from isthmus.server.enrolment import RateLimit
 from isthmus.server.health import reported
-from isthmus.store.base import Conflict, Delete, Mutate, NotFound, Store, StoreUnavailable
+from isthmus.store.base import Conflict, Mutate, Store, StoreUnavailable, Write
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +57,17 @@ class AgentApi:
     """The calls, each with the caller's identity already settled."""
 
     def __init__(
-        self, store: Store, authority: Authority, serving: ServingIdentity, inbound_ports: InboundPorts
+        self,
+        store: Store,
+        authority: Authority,
+        serving: ServingIdentity,
+        inbound_ports: InboundPorts,
+        *,
+        now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._authority = authority
+        self._now = now
         self._inbound_ports = inbound_ports
         self._calls = RateLimit(burst=120, per_second=5)
         self._probe_context = serving.client_context(alpn=[PROBE_ALPN])
@@ -70,6 +81,9 @@ class AgentApi:
             key = requested_key(request.csr)
         except RequestRefused as error:
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if predates(self._now().astimezone(UTC), _enrolled(entry)):
+            text = "the control plane's clock was set back to before this VM's enrolment: try again later"
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, text)
         ttl = certificate_ttl(await self._group(entry))
         if 0 < request.validity_duration < ttl.total_seconds():
             ttl = timedelta(seconds=request.validity_duration)
@@ -113,23 +127,43 @@ class AgentApi:
         _log.info("workload %s entry=%s %.200r", told, entry.key, request.message)
         return agent_v1.HealthNoted()
 
-    async def leave(self, _: agent_v1.LeaveRequest, context: Context) -> agent_v1.LeaveResponse:
-        """Deletes the caller's WorkloadEntry; fine when it is gone already."""
+    async def leave(self, request: agent_v1.LeaveRequest, context: Context) -> agent_v1.LeaveResponse:
+        """Deletes the caller's WorkloadEntry; fine when it is gone already. In the same write the token of a
+        failed join becomes unused again, if it is bound to the key that the caller has just shown.
+        """
         peer = await self._peer(context)
         entry = await self._store.get(_entry_key(peer))
+        out: list[Write] = []
         if entry is not None:
-            await self._check_account(peer, entry, context)
+            await self._check_standing(peer, entry, context)
+            out.append(Mutate(entry.key, _gone(entry)))
+        answer = agent_v1.LeaveResponse()
+        if request.unused_token:
+            token = Key("JoinToken", peer.spiffe.namespace, request.unused_token)
             try:
-                await self._store.apply([Delete(entry.key, uid=entry.meta.uid)])
-            except NotFound:
-                pass
-            except Conflict:
-                await _abort(context, grpc.StatusCode.ABORTED, f"{entry.key} was made anew meanwhile")
-            except StoreUnavailable:
-                _log.exception("leave failed entry=%s", entry.key)
-                await _abort(context, grpc.StatusCode.UNAVAILABLE, "nothing can be stored now")
-            _log.info("workload left entry=%s", entry.key)
-        return agent_v1.LeaveResponse()
+                await self._leave(
+                    [Mutate(token, given_back(peer.pin, peer.workload, self._now)), *out], peer, context
+                )
+                _log.info("join token given back token=%s workload=%s", token, peer.workload)
+                return agent_v1.LeaveResponse(token_given_back=True)
+            except NotGivenBack as error:
+                _log.warning(
+                    "join token not given back token=%s workload=%s: %s", token, peer.workload, error
+                )
+                answer.detail = str(error)
+        await self._leave(out, peer, context)
+        return answer
+
+    async def _leave(self, writes: Sequence[Write], peer: Peer, context: Context) -> None:
+        where = _entry_key(peer)
+        try:
+            await self._store.apply(writes)
+        except Conflict:
+            await _abort(context, grpc.StatusCode.ABORTED, f"{where} was made anew meanwhile")
+        except StoreUnavailable:
+            _log.exception("leave failed entry=%s", where)
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "nothing can be stored now")
+        _log.info("workload left entry=%s", where)
 
     async def _peer(self, context: Context) -> Peer:
         try:
@@ -144,22 +178,25 @@ class AgentApi:
         return peer
 
     async def _caller(self, context: Context) -> tuple[Peer, Object]:
-        """Who calls, and its WorkloadEntry, which must stand and have the certificate's service account."""
+        """Who calls, and its WorkloadEntry, which must stand and be of the certificate's enrolment."""
         peer = await self._peer(context)
         entry = await self._store.get(_entry_key(peer))
         if entry is None:
             text = f"workload {peer.spiffe.namespace}/{peer.workload} is not registered (left?): join again"
             await _abort(context, grpc.StatusCode.PERMISSION_DENIED, text)
-        await self._check_account(peer, entry, context)
+        await self._check_standing(peer, entry, context)
         return peer, entry
 
-    async def _check_account(self, peer: Peer, entry: Object, context: Context) -> None:
+    async def _check_standing(self, peer: Peer, entry: Object, context: Context) -> None:
         expected = identity(entry, self._authority.trust_domain)
         if peer.spiffe != expected:
             text = (
                 f"{entry.key} has the service account {expected.service_account!r} now, "
                 f"the certificate says {peer.spiffe.service_account!r}: join again"
             )
+            await _abort(context, grpc.StatusCode.PERMISSION_DENIED, text)
+        if predates(peer.signed_at, _enrolled(entry)):
+            text = f"{entry.key} was enrolled at {_enrolled(entry)}, after this certificate: join again"
             await _abort(context, grpc.StatusCode.PERMISSION_DENIED, text)
 
     async def _group(self, entry: Object) -> Object | None:
@@ -233,10 +270,15 @@ async def _judged(reader: asyncio.StreamReader, answer: bytes, expected: str) ->
 
 
 def agent_rpc_handlers(
-    store: Store, authority: Authority, serving: ServingIdentity, inbound_ports: InboundPorts
+    store: Store,
+    authority: Authority,
+    serving: ServingIdentity,
+    inbound_ports: InboundPorts,
+    *,
+    now: Callable[[], datetime],
 ) -> grpc.GenericRpcHandler:  # type: ignore[type-arg]  # generic in its stub only
     """The door's calls, to be added to the mTLS server that also serves the ADS stream."""
-    api = AgentApi(store, authority, serving, inbound_ports)
+    api = AgentApi(store, authority, serving, inbound_ports, now=now)
     return _Handlers(
         {
             "/istio.v1.auth.IstioCertificateService/CreateCertificate": _unary(
@@ -275,6 +317,18 @@ async def _abort(context: Context, code: grpc.StatusCode, text: str) -> NoReturn
 
 def _entry_key(peer: Peer) -> Key:
     return Key("WorkloadEntry", peer.spiffe.namespace, peer.workload)
+
+
+def _gone(seen: Object) -> Callable[[Object | None], Object | None]:
+    def change(entry: Object | None) -> None:
+        if entry is not None and entry.meta.uid != seen.meta.uid:
+            raise Conflict(seen.key, "was made anew")
+
+    return change
+
+
+def _enrolled(entry: Object) -> str:
+    return enrolled_at(entry.meta.annotations, entry.meta.creation_timestamp)
 
 
 def _blocks(chain: str) -> list[str]:

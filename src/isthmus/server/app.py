@@ -35,6 +35,7 @@ from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.late import LateRegistrar
 from isthmus.identity.serving import ServingIdentity
+from isthmus.identity.times import enrolled_at, predates
 from isthmus.mesh import networks
 from isthmus.mesh.analyse import problems, problems_of, rehearsal
 from isthmus.mesh.capture import inbound_capture
@@ -186,6 +187,7 @@ async def _run(
         rehearsal=rehearsal,
         objects=feed.programmed,
         registered=_registered(engine),
+        outdated=_outdated(engine),
         now=time.monotonic,
         vetting=(vetting := Vetting(time.monotonic)),
     )
@@ -193,7 +195,7 @@ async def _run(
     await feed.start()
     gc.freeze()  # what stands now mostly stays: a collection need not look at it
 
-    rpc = agent_rpc_handlers(store, authority, identity, _declared(engine))
+    rpc = agent_rpc_handlers(store, authority, identity, _declared(engine), now=_now)
     ads, ads_port = ads_server(
         options.bind, options.ads_port, identity, (AdsDoor(fleet, options.trust_domain), rpc)
     )
@@ -298,6 +300,14 @@ def _registered(engine: Engine) -> Callable[[ProxyId], str | None]:
         return None if fact is None else fact.spec.service_account or "default"
 
     return registered
+
+
+def _outdated(engine: Engine) -> Callable[[ProxyId, datetime], bool]:
+    def outdated(proxy: ProxyId, signed_at: datetime) -> bool:
+        fact = engine.input("fact", "WorkloadEntry", proxy.namespace, proxy.workload)
+        return fact is not None and predates(signed_at, enrolled_at(fact.annotations, fact.created))
+
+    return outdated
 
 
 def _declared(engine: Engine) -> Callable[[str, str], Mapping[int, bool]]:

@@ -26,7 +26,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from isthmus.clock import rfc3339
-from isthmus.identity.enrol import Application, Enrolled, Refused, Registrar
+from isthmus.identity.enrol import Application, Enrolled, Registrar
+from isthmus.identity.refusal import Refused
 from isthmus.store.base import StoreUnavailable
 
 _log = logging.getLogger(__name__)

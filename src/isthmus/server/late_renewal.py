@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from isthmus.identity.csr import MAX_BYTES as MAX_CSR
-from isthmus.identity.enrol import Refused
 from isthmus.identity.late import MAX_CHAIN, LateRegistrar, LateRequest
+from isthmus.identity.refusal import Refused
 from isthmus.server.enrolment import RateLimit, answer, body
 from isthmus.store.base import StoreUnavailable
 

@@ -136,6 +136,9 @@ def notices(event: Event) -> Iterator[Notice]:
             yield Notice(obj, "Left", f"is no longer in {group}")
     if event.type == "DELETED":
         return
+    if before is not None and before.status.get("usedBy") and obj.status.get("givenBackAt"):
+        text = f"the join as {before.status.get('workload')} failed, and the token is unused again"
+        yield Notice(obj, "GivenBack", text, "Warning")
     if (given := _addresses(obj)) and given != (_addresses(before) if before else ()):
         yield Notice(obj, "AddressGiven", f"virtual addresses are {', '.join(given)}")
     old = _conditions(before) if before else {}

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Object
 from isthmus.identity.ca import AuthorityUnusable
-from isthmus.identity.enrol import moment
 from isthmus.identity.serving import ServingIdentity
+from isthmus.identity.times import moment
 from isthmus.store.base import Mutate, Store, StoreError
 
 INTERVAL_S = 3600.0

@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from isthmus.api.meta import Key
 from isthmus.engine import Engine, Reader
@@ -34,6 +35,8 @@ UnsoundQuery = Callable[[Reader, ProxyId], Mapping[tuple[str, str], str]]
 """What must not be sent to a proxy, and why, by type and name."""
 Registered = Callable[[ProxyId], str | None]
 """The service account under which a workload is registered; None when it is not."""
+Outdated = Callable[[ProxyId, datetime], bool]
+"""Whether a workload was enrolled anew since a certificate was signed: that one is another VM's."""
 
 
 Client = tuple[str, ProxyId]
@@ -44,7 +47,15 @@ MAX_STREAMS = 4
 
 
 class Unregistered(Exception):
-    """The stream's workload has no WorkloadEntry, or one of another service account."""
+    """The stream's workload has no WorkloadEntry, or one of another service account or enrolment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a client's certificate says besides its workload's name."""
+
+    service_account: str
+    signed_at: datetime
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +63,7 @@ class Stream:
     """One open stream. Owned by the fleet; the transport holds it only to hand it back."""
 
     node: Node
-    service_account: str
+    shown: Shown
     session: Session
     wake: Callable[[], None]
     opened_at: float
@@ -82,6 +93,7 @@ class Fleet:
         problems: ProblemsQuery,
         objects: Mapping[Key, Committed],
         registered: Registered,
+        outdated: Outdated,
         now: Callable[[], float],
         vetting: Vetting | None = None,
         unsound: UnsoundQuery = lambda q, proxy: {},
@@ -97,6 +109,7 @@ class Fleet:
         self._problems = problems
         self._unsound = unsound
         self._registered = registered
+        self._outdated = outdated
         self._now = now
         self.vetting = vetting or Vetting(now)
         self.vetting.on_verdict(self._vetted)
@@ -115,9 +128,9 @@ class Fleet:
         """Calls the listener whenever `judge` may have something new to say."""
         self._listeners.append(listener)
 
-    def open(self, node: Node, service_account: str, wake: Callable[[], None]) -> Stream:
+    def open(self, node: Node, shown: Shown, wake: Callable[[], None]) -> Stream:
         """Adds a stream; Unregistered when its workload may not have one, TooMuch when it has enough."""
-        self._check(node, service_account)
+        self._check(node, shown)
         client = node.role, node.proxy
         others = [stream for stream in self._streams if stream.client == client]
         if len(others) >= MAX_STREAMS:
@@ -127,7 +140,7 @@ class Fleet:
             known = others[-1].session.memories()
         types = AGENT_TYPES if node.role == "agent" else PROXY_TYPES
         session = Session(types, memories=known)
-        stream = Stream(node, service_account, session, wake, self._now(), answers=Answers(node.id, -1))
+        stream = Stream(node, shown, session, wake, self._now(), answers=Answers(node.id, -1))
         self._opened += 1
         stream.number = self._opened
         self._streams[stream] = None
@@ -236,19 +249,21 @@ class Fleet:
         """Whether the workload has a stream open, of its proxy or of its agent."""
         return any(stream.node.proxy == proxy for stream in self._streams)
 
-    def _check(self, node: Node, service_account: str) -> None:
+    def _check(self, node: Node, shown: Shown) -> None:
         registered = self._registered(node.proxy)
         where = f"workload {node.proxy.namespace}/{node.proxy.workload}"
         if registered is None:
             raise Unregistered(f"{where} is not registered (left?): join again with a new token")
-        if registered != service_account:
+        if registered != shown.service_account:
             raise Unregistered(
                 f"{where} is registered with another service account than this certificate's,"
-                f" {service_account!r}: join again with a new token"
+                f" {shown.service_account!r}: join again with a new token"
             )
+        if self._outdated(node.proxy, shown.signed_at):
+            raise Unregistered(f"{where} was enrolled after this certificate: join again with a new token")
 
     def _evaluate(self, stream: Stream) -> None:
-        self._check(stream.node, stream.service_account)
+        self._check(stream.node, stream.shown)
         revision, now = self._engine.revision, self._now()
         if stream.evaluated == revision:
             return

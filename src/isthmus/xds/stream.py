@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import grpc
 
 from isthmus.identity.peer import Peer, peer_identity
-from isthmus.xds.fleet import Fleet, Stream, Unregistered
+from isthmus.xds.fleet import Fleet, Shown, Stream, Unregistered
 from isthmus.xds.node import Node, parse_node
 from isthmus.xds.session import TooMuch
 from isthmus.xds.sotw import StateOfTheWorld
@@ -123,7 +123,7 @@ class AdsDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
         node = _identified(request, peer)
         wake = asyncio.Event()
         try:
-            stream = self._fleet.open(node, peer.spiffe.service_account, wake.set)
+            stream = self._fleet.open(node, Shown(peer.spiffe.service_account, peer.signed_at), wake.set)
         except Unregistered as error:
             raise _Ended(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
         except TooMuch as error:

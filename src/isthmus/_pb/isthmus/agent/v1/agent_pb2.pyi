@@ -136,9 +136,15 @@ class HealthNoted(_message.Message):
     def __init__(self) -> None: ...
 
 class LeaveRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("unused_token",)
+    UNUSED_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    unused_token: str
+    def __init__(self, unused_token: _Optional[str] = ...) -> None: ...
 
 class LeaveResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("token_given_back", "detail")
+    TOKEN_GIVEN_BACK_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    token_given_back: bool
+    detail: str
+    def __init__(self, token_given_back: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...
