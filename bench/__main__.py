@@ -2,10 +2,10 @@
 
 import sys
 
-from bench import api, mesh
+from bench import api, mesh, story
 from bench.distribution import HEADER
 
-SECTIONS = {"mesh": mesh.run, "api": api.run}
+SECTIONS = {"mesh": mesh.run, "api": api.run, "story": story.run}
 
 
 def main() -> None:

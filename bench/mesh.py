@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPSConnection
 from typing import Any
 
-from bench.distribution import row
+from bench.distribution import Bar, row
 from isthmus.lab import control
 from isthmus.lab.control import ControlPlane
 from isthmus.lab.host import Host
@@ -56,16 +56,17 @@ def run() -> Iterator[str]:
         plane.apply(MESH, wait=False)
         door = lab.forward(control.HOST, 8443)
         hosts = [lab.host(f"vm{number}") for number in range(JOINS)]
-        yield row("join: command to proven request", [_join(plane, host) for host in hosts], "ms", "<= 2000")
+        joins = [_join(plane, host) for host in hosts]
+        yield row("join: command to proven request", joins, "ms", Bar(2000))
         for host in hosts[1:]:
             host.run(["isthmus", "leave"])
         samples = _changes(_client(plane, door))
-        yield row("endpoint write to watcher seeing it Programmed", samples, "ms", "<= 20 median")
+        yield row("endpoint write to watcher seeing it Programmed", samples, "ms", Bar(20))
         rules = _rule_changes(_client(plane, door))
-        yield row("rule write to the same, seen by the canary first", rules, "ms", "<= 20 median")
+        yield row("rule write to the same, seen by the canary first", rules, "ms", Bar(20))
         yield row("the same / a bare durable write", _ratios(_client(plane, door), samples), "x")
-        for name, pid_file, target in (("agent", "agent.pid", "<= 60"), ("Envoy", "envoy.pid", "<= 80")):
-            yield row(f"memory of one {name} (RSS)", [_resident_mb(hosts[0], pid_file)], "MB", target)
+        for name, pid_file, most in (("agent", "agent.pid", 60), ("Envoy", "envoy.pid", 80)):
+            yield row(f"memory of one {name} (RSS)", [_resident_mb(hosts[0], pid_file)], "MB", Bar(most))
 
 
 def _join(plane: ControlPlane, host: Host) -> float:
