@@ -92,8 +92,9 @@ def operations(server: KubeServer, api_version: str) -> Iterator[Any]:
     """What a version's document says may be asked of the kinds that are asked in it."""
     path = f"apis/{api_version}" if "/" in api_version else f"api/{api_version}"
     schema = schemathesis.openapi.from_dict(server.request("GET", f"/openapi/v3/{path}").document)
-    for found in schema.get_all_operations():
-        operation: Any = found.ok()
+    every: list[Any] = [*schema.get_all_operations()]
+    for found in every:
+        operation = found.ok()
         kind = KINDS[operation.definition.raw["x-kubernetes-group-version-kind"]["kind"]]
         if kind.api_versions[0] == api_version or kind.kind in EVERYWHERE:
             yield operation
