@@ -202,9 +202,12 @@ async def door(fleet: Fleet, socket: Path, identities: Identities) -> AsyncItera
 
 @asynccontextmanager
 async def envoy(
-    directory: Path, socket: Path, identities: Identities, proxy: ProxyId
+    directory: Path, socket: Path, identities: Identities, proxy: ProxyId, *, api_type: str = "DELTA_GRPC"
 ) -> AsyncIterator[Envoy]:
-    """The Envoy of a workload, whose service account has the name of its namespace."""
+    """The Envoy of a workload, whose service account has the name of its namespace.
+
+    `api_type`: how it speaks with the control plane; `GRPC` is the state of the world.
+    """
     sds = directory / "sds.sock"
     async with served(sds) as discovery:
         key, chain = identities.issued(
@@ -212,7 +215,9 @@ async def envoy(
         )
         discovery.secret = _Secrets(key, chain, identities.authority.roots.encode())
         config = directory / "bootstrap.json"
-        config.write_text(json.dumps(start_file(directory, socket, sds, proxy)), encoding="utf-8")
+        started = start_file(directory, socket, sds, proxy)
+        started["dynamic_resources"]["ads_config"]["api_type"] = api_type
+        config.write_text(json.dumps(started), encoding="utf-8")
         log = directory / "envoy.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
