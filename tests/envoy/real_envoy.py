@@ -210,7 +210,9 @@ async def running(directory: Path, socket: Path, *command_prefix: str) -> AsyncI
                 process.terminate()
             await process.wait()
     said = log.read_text(encoding="utf-8")
-    assert "eprecated" not in said, said
+    # but for the one field that nothing replaces: isthmus.envoy.message.time_limits
+    old = [line for line in said.splitlines() if "eprecated" in line and "max_grpc_timeout" not in line]
+    assert not old, old
 
 
 def can_unshare() -> bool:

@@ -365,4 +365,6 @@ def test_timeouts() -> None:
     assert _action("name: none")["timeout"] == "0s"
     # the deadline that a gRPC caller sends along holds, up to the rule's
     for rule, limit in (("timeout: 1500ms", "1.500s"), ("name: none", "0s")):
-        assert _action(rule)["max_stream_duration"] == {"grpc_timeout_header_max": limit}
+        assert _action(rule)["max_grpc_timeout"] == limit
+        # with this one the rule's own timeout would count no more
+        assert "max_stream_duration" not in _action(rule)

@@ -68,6 +68,8 @@ def start(
     options = [
         *("--config-path", str(config), "--concurrency", str(workers), "--log-level", "warning"),
         *("--disable-hot-restart", "--drain-time-s", "2", "--drain-strategy", "immediate"),
+        # a warning for every route whose callers' gRPC deadlines hold: there is no other field for that
+        *("--component-log-level", "misc:error"),
         # access logs, as soon as one may want to read them
         *("--file-flush-interval-msec", "1000"),
     ]

@@ -38,10 +38,11 @@ def duration(seconds: float) -> Duration:
 def time_limits(seconds: float = 0.0) -> dict[str, Any]:
     """How long a request may take, as the fields of a route's action; 0 = without end.
 
-    The deadline that a gRPC caller sends along holds as well: whichever is sooner.
+    The deadline that a gRPC caller sends along holds as well: whichever is sooner. That takes a field that
+    Envoy calls deprecated: with the one that replaces it, `timeout` counts no more.
     """
     limit = duration(seconds)
-    return {"timeout": limit, "max_stream_duration": {"grpc_timeout_header_max": limit}}
+    return {"timeout": limit, "max_grpc_timeout": limit}
 
 
 def address(host: str, port: int) -> address_v3.Address:

@@ -107,7 +107,7 @@ def _route(said: route_components_v3.Route) -> route_components_v3.Route:
         del made.typed_per_filter_config[name]
     if made.HasField("route"):
         limit = made.route.timeout
-        made.route.ClearField("max_stream_duration")
+        made.route.ClearField("max_grpc_timeout")
         if limit.seconds or limit.nanos:
             made.route.max_stream_duration.max_stream_duration.CopyFrom(limit)
     return made
