@@ -1,6 +1,7 @@
 """Stock kubectl on Kubernetes' own kinds: their defaults are there, and stay out of the way."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,3 +208,135 @@ def test_what_kubectl_creates_by_itself(kube: Kubectl, command: str, tmp_path: P
     document = json.loads(kube.fine("get", kind, "a", "-o", "json"))
     for path, expected in CREATED[command].items():
         assert at(document, path) == expected
+
+
+def with_status(body: dict[str, Any], **status: Any) -> dict[str, Any]:
+    """The document with a status, which is written by itself."""
+    return body | {"status": status}
+
+
+def balanced(address: str) -> dict[str, Any]:
+    """The status of what has a load balancer at an address."""
+    return {"loadBalancer": {"ingress": [{"ip": address}]}}
+
+
+def cluster_wide(body: dict[str, Any]) -> dict[str, Any]:
+    """The document of a kind that stands in no namespace."""
+    metadata = {name: value for name, value in body["metadata"].items() if name != "namespace"}
+    return body | {"metadata": metadata}
+
+
+READY = {"type": "Ready", "status": "True"}
+BACKEND = {"service": {"name": "b", "port": {"number": 80}}}
+RULES = [
+    {"host": "x.org", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": BACKEND}]}},
+    {"host": "y.org"},
+]
+MASTER = {"node-role.kubernetes.io/control-plane": ""}
+TABLES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "ns/bookinfo": ({}, "NAME STATUS AGE", "bookinfo Active"),
+    "svc/a": (
+        service("a", 9080, clusterIP="10.1.1.1", externalIPs=["192.0.2.1"]),
+        "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) PROGRAMMED AGE",
+        "a ClusterIP 10.1.1.1 192.0.2.1 9080/TCP",
+    ),
+    "svc/b": (
+        with_status(service("b", 80, 81, clusterIP="None", type="LoadBalancer"), **balanced("192.0.2.2")),
+        "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) PROGRAMMED AGE",
+        "b LoadBalancer None 192.0.2.2 80/TCP,81/TCP",
+    ),
+    "svc/c": (
+        service("c", 80, clusterIP="10.1.1.3", type="LoadBalancer"),
+        "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) PROGRAMMED AGE",
+        "c LoadBalancer 10.1.1.3 <pending> 80/TCP",
+    ),
+    "svc/d": (
+        document("v1", "Service", "d", "bookinfo", {"type": "ExternalName", "externalName": "x.org"}),
+        "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) PROGRAMMED AGE",
+        "d ExternalName <none> x.org <none>",
+    ),
+    "sa/a": (bare("v1", "ServiceAccount", secrets=[{"name": "s"}]), "NAME SECRETS AGE", "a 1"),
+    "secret/a": (bare("v1", "Secret", data={"k": "Yg==", "l": "Yg=="}), "NAME TYPE DATA AGE", "a Opaque 2"),
+    "cm/a": (
+        bare("v1", "ConfigMap", data={"k": "v"}, binaryData={"l": "Yg=="}),
+        "NAME DATA AGE",
+        "a 2",
+    ),
+    "ep/a": (ENDPOINTS, "NAME ENDPOINTS AGE", "a 10.0.0.1:80"),
+    "endpointslice/a": (
+        SLICE | {"endpoints": [{"addresses": [f"10.0.0.{n}"]} for n in range(1, 6)]},
+        "NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
+        "a IPv4 80 10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...",
+    ),
+    "pod/a": (
+        with_status(POD, phase="Running", containerStatuses=[{"ready": True, "restartCount": 2}]),
+        "NAME READY STATUS RESTARTS AGE",
+        "a 1/1 Running 2",
+    ),
+    "pod/b": (
+        with_status(
+            document("v1", "Pod", "b", "bookinfo", POD["spec"]),
+            phase="Running",
+            containerStatuses=[{"ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+        ),
+        "NAME READY STATUS RESTARTS AGE",
+        "b 0/1 CrashLoopBackOff 0",
+    ),
+    "no/n": (
+        with_status(
+            cluster_wide(document("v1", "Node", "n", "", {"unschedulable": True}, labels=MASTER)),
+            conditions=[READY],
+            nodeInfo={"kubeletVersion": "v1.34.0"},
+        ),
+        "NAME STATUS ROLES AGE VERSION",
+        "n Ready,SchedulingDisabled control-plane v1.34.0",
+    ),
+    "ingressclass/a": (
+        cluster_wide(
+            document(
+                "networking.k8s.io/v1",
+                "IngressClass",
+                "a",
+                "",
+                {"controller": "x.org/c", "parameters": {"apiGroup": "x.org", "kind": "P", "name": "p"}},
+            )
+        ),
+        "NAME CONTROLLER PARAMETERS AGE",
+        "a x.org/c P.x.org/p",
+    ),
+    "ing/a": (
+        with_status(
+            document("networking.k8s.io/v1", "Ingress", "a", "bookinfo", {"rules": RULES, "tls": [{}]}),
+            **balanced("192.0.2.3"),
+        ),
+        "NAME CLASS HOSTS ADDRESS PORTS AGE",
+        "a <none> x.org,y.org 192.0.2.3 80, 443",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_are_those_of_kubernetes(kube: Kubectl, name: str) -> None:
+    """But for PROGRAMMED, which Services have here; ages are left out, wherever they stand."""
+    body, head, row = TABLES[name]
+    if body:
+        kube.fine("apply", "-f", "-", stdin=json.dumps(body))
+    if status := body.get("status"):
+        patch = json.dumps({"status": status})
+        kube.fine("patch", name, "--subresource=status", "--type=merge", "-p", patch)
+    lines = kube.fine("get", name).splitlines()
+    assert lines[0].split() == head.split()
+    begins = [match.start() for match in re.finditer(r"\S+", lines[0])]
+    spans = zip(head.split(), begins, [*begins[1:], None], strict=True)
+    cells = [lines[1][begin:end].strip() for column, begin, end in spans if column != "AGE"]
+    assert " ".join(filter(None, cells)) == row
+    if name[:2] in ("no", "in"):
+        kube.fine("delete", name)
+
+
+def test_a_table_stands_whatever_a_status_says(kube: Kubectl) -> None:
+    kube.fine("apply", "-f", "-", stdin=json.dumps(POD))
+    for odd in ({"containerStatuses": 5, "phase": {}}, {"containerStatuses": [5, {"restartCount": "x"}]}):
+        patch = json.dumps({"status": odd})
+        kube.fine("patch", "pod/a", "--subresource=status", "--type=merge", "-p", patch)
+        assert kube.fine("get", "pods").splitlines()[1].split()[:2] == ["a", "0/1"]

@@ -6,9 +6,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from test_server_serve import MESH, isthmus, serving
+from test_server_serve import MESH, isthmus
 
 from isthmus.cli.client import Client
+from whole_server import serving
 
 
 def metrics(state: Path) -> dict[str, int]:

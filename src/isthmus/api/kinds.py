@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isthmus.api import cluster, core, ingress, security
+from isthmus.api import cluster, columns, core, ingress, security
+from isthmus.api.columns import AGE, Column
 from isthmus.api.extensions import WasmPluginSpec
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.mesh import MeshConfigSpec
@@ -26,20 +27,6 @@ EXTENSIONS = "extensions.istio.io"
 DISCOVERY = "discovery.k8s.io"
 INGRESS = "networking.k8s.io"
 ISTHMUS = "isthmus.dev"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of `kubectl get`. A priority above 0 shows with `-o wide` only."""
-
-    name: str
-    json_path: str
-    type: str = "string"
-    description: str = ""
-    priority: int = 0
-
-
-AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was created.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +129,7 @@ def _core(
 _SECURITY_VERSIONS = ("v1", "v1beta1")
 
 _ALL = (
-    _core("Namespace", "namespaces", core.NamespaceSpec, "ns", namespaced=False),
+    _core("Namespace", "namespaces", core.NamespaceSpec, "ns", namespaced=False, columns=columns.NAMESPACE),
     _core(
         "Service",
         "services",
@@ -151,24 +138,19 @@ _ALL = (
         programmed=True,
         counts_changes=True,
         categories=("all",),
-        columns=(
-            Column("Type", ".spec.type", description="How the service is exposed."),
-            Column("Cluster-IP", ".spec.clusterIP", description="Virtual address of the service."),
-            Column("Port(s)", ".spec.ports[*].port", description="Ports of the service."),
-            AGE,
-            Column("Selector", ".spec.selector", description="Labels of its workloads.", priority=1),
-        ),
+        columns=columns.SERVICE,
     ),
-    _core("ServiceAccount", "serviceaccounts", core.ServiceAccountSpec, "sa", has_spec=False),
     _core(
-        "Secret",
-        "secrets",
-        core.SecretSpec,
+        "ServiceAccount",
+        "serviceaccounts",
+        core.ServiceAccountSpec,
+        "sa",
         has_spec=False,
-        columns=(Column("Type", ".type", description="What the data is for."), AGE),
+        columns=columns.SERVICE_ACCOUNT,
     ),
-    _core("ConfigMap", "configmaps", core.ConfigMapSpec, "cm", has_spec=False),
-    _core("Endpoints", "endpoints", cluster.EndpointsSpec, "ep", has_spec=False),
+    _core("Secret", "secrets", core.SecretSpec, has_spec=False, columns=columns.SECRET),
+    _core("ConfigMap", "configmaps", core.ConfigMapSpec, "cm", has_spec=False, columns=columns.CONFIG_MAP),
+    _core("Endpoints", "endpoints", cluster.EndpointsSpec, "ep", has_spec=False, columns=columns.ENDPOINTS),
     _core(
         "EndpointSlice",
         "endpointslices",
@@ -176,12 +158,7 @@ _ALL = (
         group=DISCOVERY,
         has_spec=False,
         counts_changes=True,
-        columns=(
-            Column("AddressType", ".addressType", description="Kind of the addresses."),
-            Column("Ports", ".ports[*].port", description="Ports of every endpoint."),
-            Column("Endpoints", ".endpoints[*].addresses[*]", description="Addresses of the endpoints."),
-            AGE,
-        ),
+        columns=columns.ENDPOINT_SLICE,
     ),
     _core(
         "Pod",
@@ -190,7 +167,7 @@ _ALL = (
         "po",
         counts_changes=True,
         categories=("all",),
-        columns=(Column("Status", ".status.phase", description="Where the Pod is in its life."), AGE),
+        columns=columns.POD,
     ),
     _core(
         "IngressClass",
@@ -199,6 +176,7 @@ _ALL = (
         group=INGRESS,
         namespaced=False,
         counts_changes=True,
+        columns=columns.INGRESS_CLASS,
     ),
     _core(
         "Ingress",
@@ -207,27 +185,10 @@ _ALL = (
         "ing",
         group=INGRESS,
         counts_changes=True,
-        columns=(
-            Column("Class", ".spec.ingressClassName", description="Whose Ingress it is."),
-            Column("Hosts", ".spec.rules[*].host", description="Hosts that it has rules for."),
-            AGE,
-        ),
+        columns=columns.INGRESS,
     ),
-    _core("Node", "nodes", cluster.NodeSpec, "no", namespaced=False),
-    _core(
-        "Event",
-        "events",
-        cluster.EventSpec,
-        "ev",
-        has_spec=False,
-        columns=(
-            Column("Last Seen", ".lastTimestamp", "date", "When it was last seen."),
-            Column("Type", ".type", description="Normal or Warning."),
-            Column("Reason", ".reason", description="One word for machines."),
-            Column("Object", ".involvedObject.name", description="What it is about."),
-            Column("Message", ".message", description="A sentence for people."),
-        ),
-    ),
+    _core("Node", "nodes", cluster.NodeSpec, "no", namespaced=False, columns=columns.NODE),
+    _core("Event", "events", cluster.EventSpec, "ev", has_spec=False, columns=columns.EVENT),
     _istio(
         "ServiceEntry",
         "serviceentries",

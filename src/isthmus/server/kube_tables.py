@@ -4,19 +4,19 @@ Columns are the kind's own; a kind that proxies are configured from also says ho
 https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from isthmus.api.codec import encode
-from isthmus.api.kinds import Column, Kind
+from isthmus.api.columns import Column
+from isthmus.api.kinds import Kind
 from isthmus.api.meta import Object
 from isthmus.api.text import dumped
+from isthmus.server.json_path import found
+from isthmus.server.kube_cells import COMPUTED
 
 Document = Mapping[str, Any]
-_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\*|\d+|'[^']*')\]|\[\?\(@\.(\w+)==[\"'](.*?)[\"']\)\]")
 _PROGRAMMED = Column(
     "Programmed",
     ".status.conditions[?(@.type=='Programmed')].status",
@@ -60,18 +60,18 @@ def table(
 def row(obj: Object, kind: Kind, api_version: str, now: datetime, *, include: str = "") -> dict[str, Any]:
     """One object as a row; `include` is what comes with it: its metadata, all of it (Object), None."""
     document = encode(obj, api_version)
-    found: dict[str, Any] = {"cells": cells(document, kind, now)}
+    one: dict[str, Any] = {"cells": cells(document, kind, now)}
     if include == "None":
-        found["object"] = None
+        one["object"] = None
     elif include == "Object":
-        found["object"] = document
+        one["object"] = document
     else:
-        found["object"] = {
+        one["object"] = {
             "kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": document["metadata"],
         }
-    return found
+    return one
 
 
 def definitions(kind: Kind) -> list[dict[str, Any]]:
@@ -100,21 +100,13 @@ def columns(kind: Kind) -> tuple[Column, ...]:
 
 def cells(document: Document, kind: Kind, now: datetime) -> list[Any]:
     """The values of one row."""
-    computed = _COMPUTED.get(kind.kind, {})
+    computed = COMPUTED.get(kind.kind, {})
     values: list[Any] = [document["metadata"].get("name", "")]
     for column in columns(kind):
         if (compute := computed.get(column.name)) is not None:
             values.append(compute(document))
         else:
             values.append(_cell(column, found(column.json_path, document), now))
-    return values
-
-
-def found(json_path: str, document: Document) -> list[Any]:
-    """What a JSON path finds in a document."""
-    values: list[Any] = [document]
-    for step in _steps(json_path):
-        values = [item for value in values for item in step(value)]
     return values
 
 
@@ -170,57 +162,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()):
         return ",".join(f"{name}={item}" for name, item in value.items())
     return dumped(value).decode()
-
-
-Walk = Callable[[Any], list[Any]]
-
-
-@cache
-def _steps(json_path: str) -> tuple[Walk, ...]:
-    plain = json_path.removeprefix("{").removesuffix("}").removeprefix("$")
-    steps, end = [], 0
-    for match in _STEP.finditer(plain):
-        assert match.start() == end, f"{json_path!r} is no JSON path that is read here"
-        end = match.end()
-        name, index, key, wanted = match.groups()
-        steps.append(_selecting(key, wanted) if key else _walk(name or index))
-    assert end == len(plain), f"{json_path!r} is no JSON path that is read here"
-    return tuple(steps)
-
-
-def _walk(step: str) -> Walk:
-    if step == "*":
-        return lambda value: list(value) if isinstance(value, list) else []
-    if step.isdigit():
-        index = int(step)
-        return lambda value: value[index : index + 1] if isinstance(value, list) else []
-    name = step.strip("'")
-    return lambda value: [value[name]] if isinstance(value, Mapping) and name in value else []
-
-
-def _selecting(key: str, wanted: str) -> Walk:
-    def select(value: Any) -> list[Any]:
-        items = value if isinstance(value, list) else []
-        return [item for item in items if isinstance(item, Mapping) and item.get(key) == wanted]
-
-    return select
-
-
-def _ports(document: Document) -> str:
-    ports = (document.get("spec") or {}).get("ports") or ()
-    return ",".join(f"{port.get('port')}/{port.get('protocol', 'TCP')}" for port in ports) or "<none>"
-
-
-def _involved(document: Document) -> str:
-    of = document.get("involvedObject") or {}
-    return f"{str(of.get('kind', '')).lower()}/{of.get('name', '')}"
-
-
-_COMPUTED: Mapping[str, Mapping[str, Callable[[Document], str]]] = {
-    "Service": {"Port(s)": _ports, "Type": lambda doc: (doc.get("spec") or {}).get("type", "ClusterIP")},
-    "Event": {"Object": _involved},
-}
-"""Cells for which a path is not enough, by kind and column."""
 
 
 def utc_now() -> datetime:
