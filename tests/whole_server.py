@@ -12,15 +12,17 @@ KUBECONFIG = "admin.kubeconfig"
 """Name of the administrator's kubeconfig in the state directory."""
 
 
+def command(state: Path) -> list[str]:
+    """The command that serves on loopback, at free ports."""
+    where = ["--state-dir", str(state), "--bind", "127.0.0.1", "--advertise", "127.0.0.1"]
+    return [str(ISTHMUS), "serve", *where, "--api-port", "0", "--ads-port", "0", "--probe-port", "0"]
+
+
 @contextmanager
 def serving(state: Path) -> Iterator[str]:
     """Yields the ready line; at the end the process must have obeyed SIGTERM."""
-    ports = ["--api-port", "0", "--ads-port", "0", "--probe-port", "0"]
-    command = [str(ISTHMUS), "serve", "--state-dir", str(state), "--bind", "127.0.0.1", *ports]
     with (state.parent / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--advertise", "127.0.0.1"], stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        process = subprocess.Popen(command(state), stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdout is not None
         try:
             yield process.stdout.readline()

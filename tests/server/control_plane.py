@@ -2,15 +2,13 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.cli.client import Client
-
-ISTHMUS = Path(sys.executable).with_name("isthmus")
+from whole_server import KUBECONFIG, command
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,14 @@ class ControlPlane:
 @contextmanager
 def control_plane(directory: Path) -> Iterator[ControlPlane]:
     """Starts it on what stands in the directory."""
-    ports = ["--api-port", "0", "--ads-port", "0", "--probe-port", "0", "--advertise", "127.0.0.1"]
-    command = [str(ISTHMUS), "serve", "--state-dir", str(directory / "state"), "--bind", "127.0.0.1", *ports]
+    state = directory / "state"
     with (directory / "serve.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(command(state), stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     try:
         ready = process.stdout.readline()
         assert ready.startswith("ready in "), (directory / "serve.log").read_text()[-3000:]
-        yield ControlPlane(process, Client.from_kubeconfig(directory / "state" / "admin.kubeconfig"))
+        yield ControlPlane(process, Client.from_kubeconfig(state / KUBECONFIG))
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
