@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from isthmus.agent import capture, journal, nft, processes
 from isthmus.agent.changes import CannotUndo, Unit
 from isthmus.agent.journal import Journal
-from isthmus.agent.membership import Credentials, Membership
+from isthmus.agent.membership import Credentials, Membership, saved_key
 from isthmus.agent.paths import Paths
 from isthmus.agent.story import Say, StepFailed
 
@@ -46,6 +46,8 @@ def leave(paths: Paths, say: Say) -> None:
         elif paths.agent.exists():
             words = f"{paths.agent} is damaged: the control plane was not told"
             say("mesh", f"{words}; delete the WorkloadEntry of this VM there")
+        elif saved_key(paths) is not None:
+            say("token", "no answer had been kept: if the token counts as used, ask for another")
         _stop_agent(paths, say)
         record = _load(paths)
         if record is not None:
@@ -98,8 +100,11 @@ async def _deregister(known: Membership, credentials: Credentials, token: str) -
 
 
 def _unproven(paths: Paths) -> str:
-    """The token of a join that was cut short; empty when this VM has joined."""
-    document = journal.read(paths) or {}
+    """The token of a join that was cut short; empty when this VM has joined, or nobody can tell."""
+    try:
+        document = journal.read(paths) or {}
+    except journal.JournalDamaged:
+        return ""  # the control plane is told all the same
     return str(document.get("token", "")) if document.get("phase") != "joined" else ""
 
 
