@@ -31,9 +31,9 @@ def backoff(base_s: float, cap_s: float, chance: Callable[[], float] = random.ra
         wait = min(wait * 2, cap_s)
 
 
-def rest_s(took_s: float, share: float) -> float:
+def rest_s(took_s: float, share: float, *, free_s: float = 0.01) -> float:
     """How long work that took so long leaves the time to others, if it may take that share of it.
 
-    What is quick (10 ms) need not rest: a lone change goes out at once, and so does the next one.
+    What is quick (`free_s`) need not rest: a lone change goes out at once, and so does the next one.
     """
-    return took_s * (1 / share - 1) if took_s > 0.01 else 0.0
+    return took_s * (1 / share - 1) if took_s > free_s else 0.0

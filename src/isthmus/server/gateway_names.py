@@ -57,7 +57,7 @@ class GatewayNames:
                         began = time()
                         if not self._known.keys() >= set(self._wanted()):
                             break
-                        await asyncio.sleep(rest_s(time() - began, _SHARE))
+                        await asyncio.sleep(rest_s(time() - began, _SHARE, free_s=0.0))
             except TimeoutError:
                 continue
 
