@@ -4,9 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -52,20 +51,22 @@ async def stream(vm: Enrolled) -> str:
     node = vm.bootstrap["node"]["id"].replace("sidecar~", "agent~", 1)
     request = discovery_v3.DeltaDiscoveryRequest(type_url=HOST, resource_names_subscribe=["host"])
     request.node.id = node
+
+    async def requests() -> AsyncIterator[discovery_v3.DeltaDiscoveryRequest]:
+        yield request
+        await asyncio.Event().wait()  # the client stays
+
     async with door.channel(vm.membership.doors[0], vm.credentials) as channel:
-        call: Any = channel.stream_stream(
+        call = channel.stream_stream(
             METHOD,
             discovery_v3.DeltaDiscoveryRequest.SerializeToString,
             discovery_v3.DeltaDiscoveryResponse.FromString,
-        )()
+        )
         try:
-            await call.write(request)
-            answer = await call.read()
-            if answer is grpc.aio.EOF:
-                return f"{(await call.code()).name}: {await call.details()}"
-            return str(answer.resources[0].name)
+            answer = await anext(aiter(call(requests())))
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
+        return str(answer.resources[0].name)
 
 
 @pytest.mark.timeout(60)
