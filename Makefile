@@ -13,7 +13,7 @@ $(READY): requirements.lock pyproject.toml prepare.sh
 	@touch $@
 
 
-.PHONY: help demo test test-oldest-envoy check format lint types imports bench proto lock clean prepare
+.PHONY: help demo test test-oldest-envoy histories check format lint types imports bench proto lock clean prepare
 prepare: $(READY)
 	@./prepare.sh --system
 
@@ -30,6 +30,9 @@ $(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
 
 test-oldest-envoy: prepare $(OLDEST)/.ready ## what Envoy accepts and how it is fed, with the oldest one we support
 	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy $(addprefix tests/,envoy property server xds)
+
+histories: prepare ## many random histories of a mesh, each to its end in a real Envoy (ISTHMUS_HISTORIES=500)
+	@ISTHMUS_HISTORIES=$(or $(ISTHMUS_HISTORIES),500) $(BIN)/pytest -q tests/property/test_envoy_convergence.py
 
 check: prepare format lint types imports test test-oldest-envoy ## format, lint, types, import rules, tests, also with the oldest Envoy
 

@@ -43,15 +43,23 @@ HOSTS = {"control": 1, "vm": 2, "client": 3, "web-v1": 4, "web-v2": 5, "outside"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One world, seen by one proxy. `made` renders it."""
+    """One world, seen by one proxy. `made` renders it; of `ordered()` also in another `order=`."""
 
     name: str
-    made: Callable[[], Mapping[str, Manifest]]
+    made: Callable[..., Mapping[str, Manifest]]
+
+
+Order = Callable[[list[Object]], Sequence[Object]]
 
 
 def worlds() -> list[World]:
     """All of them; names are unique."""
-    return [*_goldens(), *_scenarios(), *_samples()]
+    return [*_goldens(), *ordered()]
+
+
+def ordered() -> list[World]:
+    """Those whose objects can be given in any order; goldens are texts."""
+    return [*_scenarios(), *_samples()]
 
 
 def _goldens() -> Iterator[World]:
@@ -76,7 +84,7 @@ def _scenarios() -> Iterator[World]:
 
 
 def _scenario(
-    phases: Sequence[Mapping[str, Any]], of: scenario.Scenario, host: str
+    phases: Sequence[Mapping[str, Any]], of: scenario.Scenario, host: str, order: Order = list
 ) -> Mapping[str, Manifest]:
     words = {"server": of.server, "caller": of.caller, "unique": "unique"}
     for name in HOSTS:
@@ -90,7 +98,7 @@ def _scenario(
             obj = _decoded(document)
             if not any(problem.severity == "error" for problem in validate(obj)):
                 standing[obj.key] = obj
-    return _STAGE.shown([*standing.values()], ProxyId(host, _entry(host)))
+    return _STAGE.shown(order([*standing.values()]), ProxyId(host, _entry(host)))
 
 
 class _Stage:
@@ -173,9 +181,9 @@ def _samples() -> Iterator[World]:
             yield World(f"sample {case['id']}", partial(_sample, case))
 
 
-def _sample(case: Mapping[str, Any]) -> Mapping[str, Manifest]:
+def _sample(case: Mapping[str, Any], order: Order = list) -> Mapping[str, Manifest]:
     objects, _ = read(
         read_documents(f"{case.get('config') or ''}\n---\n{case.get('kubeConfig') or ''}", "case")[0]
     )
     settings, _ = settings_from(case.get("meshConfig") or {}, objects)
-    return manifests(objects, proxy_of(case), settings, SERVED)
+    return manifests(order(objects), proxy_of(case), settings, SERVED)
