@@ -141,6 +141,8 @@ def notices(event: Event) -> Iterator[Notice]:
         yield Notice(obj, "GivenBack", text, "Warning")
     if (given := _addresses(obj)) and given != (_addresses(before) if before else ()):
         yield Notice(obj, "AddressGiven", f"virtual addresses are {', '.join(given)}")
+    if before and before.status == obj.status:
+        return
     old = _conditions(before) if before else {}
     for name, condition in _conditions(obj).items():
         if _said(condition) != _said(old.get(name, {})):
