@@ -225,6 +225,14 @@ async def test_nobody_is_locked_out_by_a_certificate_from_a_clock_that_was_set_b
     assert await renewed(vm, keys.new_key())
 
 
+async def test_a_sleep_that_ends_early_refuses_nobody(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = await door.world.token()
+    await (await enrolled(door, token)).leave(token.name)
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(seconds * 0.9))
+    assert await enrolled(door, token)
+
+
 async def test_a_deleted_token_is_not_made_anew(door: Door) -> None:
     token = await door.world.token()
     vm = await enrolled(door, token)

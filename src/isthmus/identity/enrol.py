@@ -96,7 +96,8 @@ class Registrar:
     async def enrol(self, application: Application) -> Enrolled:
         """The new workload; Refused, with nothing changed, when anything does not fit."""
         token = await self._known_token(application)
-        if 0 < (rest := rest_s(token, self._now())) <= SETTLING.total_seconds():
+        # again and again: a sleep may end a little before the wall clock is there
+        while 0 < (rest := rest_s(token, self._now())) <= SETTLING.total_seconds():
             await asyncio.sleep(rest)
         now = self._now().astimezone(UTC)
         self._check_times(token, application, now)
