@@ -97,7 +97,7 @@ class Registrar:
         """The new workload; Refused, with nothing changed, when anything does not fit."""
         token = await self._known_token(application)
         # again and again: a sleep may end a little before the wall clock is there
-        while 0 < (rest := rest_s(token, self._now())) <= SETTLING.total_seconds():
+        while 0 < (rest := rest_s(token, self._now())) <= SETTLING.total_seconds():  # noqa: ASYNC110
             await asyncio.sleep(rest)
         now = self._now().astimezone(UTC)
         self._check_times(token, application, now)
