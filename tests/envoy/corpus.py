@@ -26,7 +26,7 @@ from test_routing_sample import SAMPLE  # noqa: E402
 
 from isthmus.api.codec import decode  # noqa: E402
 from isthmus.api.documents import read_documents  # noqa: E402
-from isthmus.api.meta import Object  # noqa: E402
+from isthmus.api.meta import Key, Object  # noqa: E402
 from isthmus.api.validate import validate  # noqa: E402
 from isthmus.engine import Engine  # noqa: E402
 from isthmus.envoy.manifest import manifest  # noqa: E402
@@ -86,14 +86,15 @@ def _scenarios() -> Iterator[World]:
 def _scenario(
     phases: Sequence[Mapping[str, Any]], of: scenario.Scenario, host: str, order: Order = list
 ) -> Mapping[str, Manifest]:
-    words = {"server": of.server, "caller": of.caller, "unique": "unique"}
+    words = {"server": of.server, "caller": of.caller, "unique": "unique", **_certificates()}
     for name in HOSTS:
         v4, v6 = _addresses(name)
         words |= {f"address:{name}": v4, f"address6:{name}": v6}
     standing = {obj.key: obj for obj in _standing()}
     for phase in phases:
         for document in scenario.listed(phase.get("delete"), words):
-            standing.pop(_decoded(document).key, None)
+            meta = document["metadata"]
+            standing.pop(Key(document["kind"], meta["namespace"], meta["name"]), None)
         for document in scenario.configured(phase, words):
             obj = _decoded(document)
             if not any(problem.severity == "error" for problem in validate(obj)):
@@ -142,6 +143,12 @@ kind: WorkloadEntry
 metadata: {name: isthmus-1, namespace: isthmus-system}
 spec: {address: 10.88.0.1, labels: {app: isthmus}, serviceAccount: isthmus}
 """
+
+
+@cache
+def _certificates() -> Mapping[str, str]:
+    pem, roots = mesh_world.certificate()
+    return {"pem": pem, "roots": roots}
 
 
 def _entry(host: str) -> str:
