@@ -138,6 +138,8 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
                 ready.set()
                 await asyncio.to_thread(stop.wait)
                 server.should_exit = True
+            for connection in [*server.server_state.connections]:
+                connection.transport.abort()
         await store.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
