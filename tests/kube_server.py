@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
+from hanging_up import hang_up
 from isthmus.identity.ca import Authority
 from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
@@ -138,8 +139,7 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
                 ready.set()
                 await asyncio.to_thread(stop.wait)
                 server.should_exit = True
-            for connection in [*server.server_state.connections]:
-                connection.transport.abort()
+        await hang_up()
         await store.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from hanging_up import hang_up
 from isthmus.server.connections import ApiServer, Limits, PunctualProtocol, Room
 
 HELLO = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -52,6 +53,7 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
             await server.listens.wait()
             yield int(listener.getsockname()[1])
             server.should_exit = True
+        await hang_up()
 
 
 def trusting() -> ssl.SSLContext:
