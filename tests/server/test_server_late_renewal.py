@@ -14,6 +14,7 @@ import uvicorn
 from enrolment_world import World, world
 from starlette.applications import Starlette
 
+from hanging_up import hang_up
 from isthmus.agent import keywork, late
 from isthmus.agent.door import DoorClosed
 from isthmus.agent.membership import Credentials, Membership
@@ -164,6 +165,7 @@ class Door:
 
     async def __aexit__(self, *_: object) -> None:
         await self.server.shutdown([self.socket])
+        await hang_up()
 
 
 def membership(here: Late, address: str, **more: Any) -> Membership:
