@@ -242,9 +242,9 @@ def test_timeout(mesh: Mesh) -> None:
         mesh.apply(rule(f"[{{timeout: {allowed}s, route: [{{destination: {{host: echo}}}}]}}]"))
         ((text, status, spent[allowed]),) = mesh.call(seconds=9)
         assert status == "DEADLINE_EXCEEDED", text
-    # gRPC counts the call's age in processor cycles, which in virtual machines is a part of a second too much
-    assert 0.5 <= spent[2] < 3.5, spent
-    assert spent[2] + 1 < spent[6] < 7.5, spent
+    # gRPC counts the call's age in processor cycles, which in virtual machines can be seconds too much: for both
+    assert spent[2] < 3.5, spent
+    assert 2.5 < spent[6] - spent[2] < 5.5, spent
     ((_, status, _),) = mesh.call(seconds=0)
     assert status == "OK"
 
