@@ -242,7 +242,7 @@ def test_timeout(mesh: Mesh) -> None:
         mesh.apply(rule(f"[{{timeout: {allowed}s, route: [{{destination: {{host: echo}}}}]}}]"))
         ((text, status, spent[allowed]),) = mesh.call(seconds=9)
         assert status == "DEADLINE_EXCEEDED", text
-    # gRPC counts the call's age in processor cycles, which in virtual machines can be seconds too much: for both
+    # gRPC counts the age of a call in processor cycles, which in virtual machines can be seconds too much
     assert spent[2] < 3.5, spent
     assert 2.5 < spent[6] - spent[2] < 5.5, spent
     ((_, status, _),) = mesh.call(seconds=0)
