@@ -135,6 +135,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             yield World(lab)
 
 
+NEIGHBOUR = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: near, namespace: shop}
+spec: {hosts: [near.test], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: near, namespace: shop}
+spec: {hosts: [near.test], http: [{directResponse: {status: 200, body: {string: WORD}}}]}
+"""
+
+
 def rule(pattern: str, word: str) -> str:
     """A rule that answers `word` itself on paths of this pattern."""
     return RULE.format(pattern=pattern, word=word)
@@ -151,7 +164,14 @@ def test_a_refusal_never_reaches_a_vm(world: World) -> None:
     assert "max program size of 32768" in told["message"]
     assert world.said("/said") == "first"
     assert world.said("/") == "the page\n"
-    # what is in another table arrives
+    assert "because of this object alone (what stood before stays)" in told["message"]
+    # what is in the same table arrives, though the rule that was refused has not been mended
+    for word in ("near", "nearer"):
+        world.plane.apply(NEIGHBOUR.replace("WORD", word))
+        assert world.asked("near.test/") == word
+    assert world.said("/said") == "first"
+    assert world.programmed()["status"] == "False"
+    # and what is in another
     world.plane.apply(OTHER, wait=False)
     world.caller.host.wait_until(lambda: world.asked("other.test:81/") == "other", "the other rule")
     assert world.refusals() == {}

@@ -4,12 +4,13 @@
     run     watch --> pending changes --(at once when idle, then every 20 ms,
                                          or as the last one's work allows)---> commits
 
-What an object is to the engine, `registry.inputs` says.
+What an object is to the engine, `registry.inputs` says. Of an object that is set aside the engine has what it
+was before its latest change, until it changes again.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,10 +55,12 @@ class Feed:
         on_commit: Callable[[Collection[Key]], None] = lambda _: None,
         spent_s: Callable[[], float] = lambda: 0.0,
         constants: Mapping[tuple[Hashable, ...], Any] | None = None,
+        separable: Collection[str] = (),
     ) -> None:
         """`on_commit` hears which objects that proxies are configured from came, changed or went.
 
-        `spent_s` tells how long, so far, what was committed has kept the engine busy.
+        `spent_s` tells how long, so far, what was committed has kept the engine busy. Of the `separable`
+        kinds it is known what an object was before it changed.
         """
         self.programmed: dict[Key, Committed] = {}
         self._store = store
@@ -65,7 +68,11 @@ class Feed:
         self._on_commit = on_commit
         self._spent_s = spent_s
         self._constants = dict(constants or {})
+        self._separable = separable
         self._facts: dict[Key, Fact] = {}
+        self._before: dict[Key, Fact] = {}
+        """What an object was before its latest change, or before it was set aside."""
+        self._aside: set[Key] = set()
         self._members = Members()
         self._listed: dict[str, int] = {}
         self._pending: dict[Key, Object | None] = {}
@@ -87,19 +94,63 @@ class Feed:
 
         It costs the queries that read them, twice. No stream hears of it.
         """
-        new = [obj.key for obj in objects if obj.key not in self._facts]
+        new = [obj.key for obj in objects if obj.key not in self._members]
         for key in new:
             self._members.add(key)
         inputs = dict(pair for obj in objects for pair in inputs_of(obj.key, obj))
         inputs.update(self._members.changes())
+        try:
+            return self._as_if(inputs, ask)
+        finally:
+            for key in new:
+                self._members.remove(key)
+            tuple(self._members.changes())  # nobody is to hear of these
+
+    def without(self, keys: Collection[Key], ask: Callable[[Reader], T], *, bare: bool) -> T:
+        """What `ask` would find without the latest change of these objects, or (`bare`) without them."""
+        gone = [key for key in keys if bare or key not in self._before]
+        for key in gone:
+            self._members.remove(key)
+        inputs: dict[tuple[Hashable, ...], Any] = {
+            ("fact", *_where(key)): None if bare else self._before.get(key) for key in keys
+        }
+        inputs.update(self._members.changes())
+        try:
+            return self._as_if(inputs, ask)
+        finally:
+            for key in gone:
+                self._members.add(key)
+            tuple(self._members.changes())
+
+    def set_aside(self, keys: Collection[Key], *, bare: bool) -> Mapping[Key, bool]:
+        """Does without the latest change of these objects until they change again, or (`bare`) without them.
+
+        Tells of each whether what it was before stands in for it.
+        """
+        self._aside.update(keys)
+        inputs: dict[tuple[Hashable, ...], Any] = {}
+        for key in keys:
+            if bare:
+                self._before.pop(key, None)
+            before = inputs["fact", *_where(key)] = self._before.get(key)
+            if before is None:
+                self._members.remove(key)
+        inputs.update(self._members.changes())
+        self._engine.commit(inputs)
+        self._on_commit(tuple(keys))
+        return {key: key in self._before for key in keys}
+
+    def newest_first(self, keys: Iterable[Key]) -> Sequence[Key]:
+        """Those of the objects that are not set aside, by when they last changed."""
+        standing = [key for key in keys if key in self.programmed and key not in self._aside]
+        return sorted(standing, key=lambda key: -self.programmed[key].revision)
+
+    def _as_if(self, inputs: Mapping[tuple[Hashable, ...], Any], ask: Callable[[Reader], T]) -> T:
         before = {args: self._engine.input(*args) for args in inputs}
         self._engine.commit(inputs)
         try:
             return ask(self._engine)
         finally:
-            for key in new:
-                self._members.remove(key)
-            tuple(self._members.changes())  # nobody is to hear of these
             self._engine.commit(before)
 
     async def _watch(self) -> None:
@@ -165,17 +216,21 @@ class Feed:
         changed: dict[Key, Object] = {}
         gone: list[Key] = []
         for key, obj in pending.items():
-            inputs.update(inputs_of(key, obj))
             if obj is None:
+                inputs.update(inputs_of(key, None))
                 if self._forget(key):
                     gone.append(key)
                 continue
-            if key not in self._facts:
-                self._members.add(key)
             known, fact = self.programmed.get(key), facts(obj)
             told = known is not None and (known.uid, known.generation) == (obj.meta.uid, obj.meta.generation)
-            if KINDS[key.kind].programmed and not (told and fact == self._facts.get(key)):
+            same = told and fact == self._facts.get(key)
+            if same and key in self._aside:
+                continue
+            inputs.update(inputs_of(key, obj))
+            self._members.add(key)
+            if KINDS[key.kind].programmed and not same:
                 changed[key] = obj
+                self._remember(key, obj)
             self._facts[key] = fact
         inputs.update(self._members.changes())
         news = {args: value for args, value in inputs.items() if self._engine.input(*args) != value}
@@ -187,9 +242,24 @@ class Feed:
         self._on_commit((*changed, *gone))
         return True
 
+    def _remember(self, key: Key, changed: Object) -> None:
+        """Keeps what an object was until now, should its change have to be set aside."""
+        known = self.programmed.get(key)
+        if known is None or known.uid != changed.meta.uid:
+            self._before.pop(key, None)
+        elif key.kind in self._separable and key not in self._aside:
+            self._before[key] = self._facts[key]
+        self._aside.discard(key)
+
     def _forget(self, key: Key) -> bool:
         """Whether proxies were configured from what is gone."""
+        self._before.pop(key, None)
+        self._aside.discard(key)
         if self._facts.pop(key, None) is None:
             return False
         self._members.remove(key)
         return self.programmed.pop(key, None) is not None
+
+
+def _where(key: Key) -> tuple[str, str, str]:
+    return key.kind, key.namespace, key.name

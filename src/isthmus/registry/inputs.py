@@ -29,13 +29,18 @@ class Members:
         """Sorted: of ten thousand objects, one more or less is to cost little."""
         self._changed: set[tuple[str, str]] = set()
 
+    def __contains__(self, key: Key) -> bool:
+        keys = self._keys.get(key.kind, {}).get(key.namespace, [])
+        at = bisect_left(keys, key.name, key=_name)
+        return keys[at : at + 1] == [key]
+
     def add(self, key: Key) -> None:
-        """Counts the object in."""
+        """Counts the object in, if it is not."""
         keys = self._keys.setdefault(key.kind, {}).setdefault(key.namespace, [])
         at = bisect_left(keys, key.name, key=_name)
         if keys[at : at + 1] != [key]:
             keys.insert(at, key)
-        self._changed.add((key.kind, key.namespace))
+            self._changed.add((key.kind, key.namespace))
 
     def remove(self, key: Key) -> None:
         """Counts the object out."""

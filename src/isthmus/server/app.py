@@ -64,6 +64,7 @@ from isthmus.server.upkeep import keep_renewed, keep_swept
 from isthmus.server.user_api import user_routes
 from isthmus.store.base import StoreUnavailable, StoreUnreadable
 from isthmus.store.sqlite import SqliteStore
+from isthmus.xds.culprits import SEPARABLE
 from isthmus.xds.fleet import Fleet
 from isthmus.xds.stream import AdsDoor
 from isthmus.xds.vetting import Vetting
@@ -177,6 +178,7 @@ async def _run(
         constants={("mesh",): settings},
         on_commit=committed,
         spent_s=lambda: fleet.spent_s,
+        separable=SEPARABLE,
     )
     names = GatewayNames(lambda: engine(networks.names), resolved_names)
     fleet = Fleet(
@@ -190,6 +192,7 @@ async def _run(
         outdated=_outdated(engine),
         now=time.monotonic,
         vetting=(vetting := Vetting(time.monotonic)),
+        stage=feed,
     )
     canary = Canary(vetting)
     await feed.start()

@@ -53,6 +53,8 @@ class Refusal:
     """The revision since which the client does not have what it should."""
     by: str = ""
     """Who refused it, when it was not the client."""
+    alone: bool = False
+    """Whether the one source is known to be to blame, and does not stand in the resource as it was sent."""
 
 
 @dataclass(frozen=True, slots=True)

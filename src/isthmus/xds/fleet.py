@@ -19,6 +19,7 @@ from isthmus.api.meta import Key
 from isthmus.engine import Engine, Reader
 from isthmus.envoy.resource import Manifest, ProxyId, Resource
 from isthmus.xds.analysis import Analysis, ProblemsQuery, Rehearsal
+from isthmus.xds.culprits import Culprits, ManifestQuery, Stage
 from isthmus.xds.delta import Memory
 from isthmus.xds.judgement import Judgement
 from isthmus.xds.node import Node
@@ -30,7 +31,6 @@ from isthmus.xds.wire import Frames, Request, response
 
 _log = logging.getLogger(__name__)
 
-ManifestQuery = Callable[[Reader, str, ProxyId], Manifest]
 UnsoundQuery = Callable[[Reader, ProxyId], Mapping[tuple[str, str], str]]
 """What must not be sent to a proxy, and why, by type and name."""
 Registered = Callable[[ProxyId], str | None]
@@ -96,6 +96,7 @@ class Fleet:
         outdated: Outdated,
         now: Callable[[], float],
         vetting: Vetting | None = None,
+        stage: Stage | None = None,
         unsound: UnsoundQuery = lambda q, proxy: {},
         rehearsal: Rehearsal = lambda q, keys: iter(()),
     ) -> None:
@@ -113,6 +114,7 @@ class Fleet:
         self._now = now
         self.vetting = vetting or Vetting(now)
         self.vetting.on_verdict(self._vetted)
+        self._culprits = Culprits(self.vetting, stage, manifest, self._holders, now) if stage else None
         self._frames = Frames()
         self._streams: dict[Stream, None] = {}
         self._memories: dict[Client, tuple[int, dict[str, Memory]]] = {}
@@ -167,6 +169,8 @@ class Fleet:
 
     def committed(self, touched: Collection[Key] = ()) -> None:
         """Tells every stream of a new revision, in which the `touched` objects came, changed or went."""
+        if self._culprits is not None:
+            self._culprits.touched(touched)
         self._judgement.touch(touched)
         self._analysis.touch(touched)
         self._differences.clear()
@@ -211,13 +215,16 @@ class Fleet:
         """How long `advance` may be left alone unless the stream is woken; None for ever."""
         now = self._now()
         times = [stream.session.wake_at(now), self.vetting.wake_at() if stream.session.pending else None]
+        if self._culprits is not None:
+            times.append(self._culprits.wake_at())
         return min((at - now for at in times if at is not None), default=None)
 
     def judge(self) -> dict[Key, Verdict]:
         """The verdicts that changed since the last call; analysis goes on for a turn."""
         analysis = self._analysis
         analysis.turn()
-        return self._judgement.judge(self._answers(), analysis.problems, analysis.revision)
+        aside = self._culprits.refusals if self._culprits is not None else {}
+        return self._judgement.judge(self._answers(), analysis.problems, analysis.revision, aside)
 
     def overdue(self) -> None:
         """Waiting has lasted: the next judgement tells for whom."""
@@ -339,6 +346,14 @@ class Fleet:
             stream.answers = answers
             self._changed()
 
+    def _holders(self, resource: Resource) -> list[ProxyId]:
+        found = []
+        for stream in self._streams:
+            held = stream.manifests.get(resource.type_url, {}).get(resource.name)
+            if stream.node.role == "proxy" and held is not None and held.version == resource.version:
+                found.append(stream.node.proxy)
+        return found
+
     def _answers(self) -> list[Answers]:
         """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet."""
         newest = {stream.client: stream for stream in self._streams if stream.node.role == "proxy"}
@@ -361,6 +376,7 @@ class Fleet:
         for stream in self._streams:
             if stream.session.pending:
                 stream.wake()
+        self._changed()
 
     def _failed(self, what: str) -> None:
         self.failures += 1

@@ -11,6 +11,7 @@ cost of a judgement must not grow with the number of objects that there are.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from isthmus.api.meta import Key, Problem
 from isthmus.xds.delta import Refusal
@@ -52,10 +53,17 @@ class Judgement:
         self._due.update(keys)
 
     def judge(
-        self, proxies: Sequence[Answers], problems: Mapping[Key, tuple[Problem, ...]], analysed: int
+        self,
+        proxies: Sequence[Answers],
+        problems: Mapping[Key, tuple[Problem, ...]],
+        analysed: int,
+        aside: Mapping[Key, Refusal] = MappingProxyType({}),
     ) -> dict[Key, Verdict]:
-        """The verdicts that changed. `problems` are of revision `analysed`: what came later has none yet."""
-        refused = refused_by_source(proxies)
+        """The verdicts that changed. `problems` are of revision `analysed`: what came later has none yet.
+
+        Of objects that are set `aside` analysis sees what they were before.
+        """
+        refused = {**refused_by_source(proxies), **{key: [(each.by, each)] for key, each in aside.items()}}
         floor = min((proxy.watermark for proxy in proxies), default=0)
         due, self._due = self._due, set()
         if analysed != self._analysed:
@@ -82,6 +90,8 @@ class Judgement:
             found: tuple[Problem, ...] | None = problems.get(key, ())
             if committed.revision > analysed:
                 self._ahead.add(key)
+                found = None
+            if key in aside:
                 found = None
             verdict = verdict_on(committed, proxies, refused.get(key, ()), found, floor=floor)
             if (new := self._news(key, verdict)) is not None:

@@ -21,7 +21,8 @@ from isthmus.xds.delta import Refusal
 PROGRAMMED = "Programmed"
 RESOLVED = "Resolved"
 _STRENGTH = {"Pending": 0, "NoProxies": 1, "Rejected": 2, "Programmed": 3}
-"""What may replace what at one generation; a refusal that leaves a proxy without any version weighs 3."""
+"""What may replace what at one generation; a refusal weighs 3 that leaves a proxy without any version, or for
+which the object has been set aside."""
 _TOLD = 3
 """How many proxies or problems a message names before it only counts them."""
 
@@ -89,7 +90,7 @@ def verdict_on(
     `floor` is the lowest watermark of the proxies.
     """
     programmed = _programmed(committed, proxies, refused, floor)
-    bare = any(not refusal.kept for _, refusal in refused)
+    bare = any(refusal.alone or not refusal.kept for _, refusal in refused)
     return Verdict(
         uid=committed.uid,
         generation=committed.generation,
@@ -122,6 +123,9 @@ def _rejection(refused: Sequence[tuple[str, Refusal]]) -> str:
     others = len({node for node, _ in refused}) - 1
     who = f"{node} and {others} more proxies" if others else node
     what = f"{refusal.type_url.rpartition('.')[2]} {refusal.name!r}"
+    if refusal.alone:
+        left = "what stood before stays" if refusal.kept else "it is left out"
+        return f"{who} refused {what} because of this object alone ({left}): {refusal.text}"
     made_from = _listed([str(source) for source in refusal.sources])
     left = "the last good version stays" if refusal.kept else "there is no earlier version to keep"
     return f"{who} refused {what} (made from {made_from}; {left}): {refusal.text}"

@@ -39,6 +39,8 @@ class Withheld:
 
 
 Judge = Callable[[Resource], Clearance | Withheld]
+Doubt = Callable[[Resource, str], bool]
+"""Told of a refusal, and Envoy's words; whether the resource waits until `settle` is called."""
 
 
 def all_pass(_: Resource) -> Clearance | Withheld:
@@ -52,6 +54,8 @@ class _Asked:
     asked_at: float
     shown: bool = False
     late: bool = False
+    doubted: str | None = None
+    """Envoy's words, while somebody looks for what is to blame for them."""
 
 
 class Vetting:
@@ -72,6 +76,16 @@ class Vetting:
         """The last good version of what is not known to be good itself."""
         self._on_ask: list[Callable[[], None]] = []
         self._on_verdict: list[Callable[[], None]] = []
+        self._doubt: Doubt = lambda resource, text: False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a canary."""
+        return self._on
+
+    def on_refusal(self, doubt: Doubt) -> None:
+        """Asks before a refusal counts."""
+        self._doubt = doubt
 
     def on_ask(self, listener: Callable[[], None]) -> None:
         """Calls the listener when there is something to show."""
@@ -87,8 +101,10 @@ class Vetting:
         self._unseen.clear()
 
     def close(self) -> None:
-        """There is no canary: whatever waits goes out, and so does what comes."""
+        """There is no canary: whatever waits goes out, save what it has refused, and so does what comes."""
         self._on = False
+        for asked in [each for each in self._asked.values() if each.doubted is not None]:
+            self._refused(asked.resource, asked.doubted or "")
         self.counts["unseen"] += len(self._asked)
         self._unseen.update(self._asked)
         self._asked.clear()
@@ -113,16 +129,26 @@ class Vetting:
             self._asked[content] = _Asked(resource, self._now())
             self._tell(self._on_ask)
             return Clearance.PENDING
-        if self._now() < asked.asked_at + PATIENCE_S:
+        if asked.doubted is not None or self._now() < asked.asked_at + PATIENCE_S:
             return Clearance.PENDING
         if not asked.late:
             asked.late = True
             self.counts["late"] += 1
         return Clearance.PASSED
 
+    def takes(self, resource: Resource) -> bool | None:
+        """Whether the canary takes what is made up to find that out; None until it has spoken."""
+        content = _content(resource)
+        if self._knows(content):
+            return self._settled[content] is None
+        if self._on and content not in self._asked:
+            self._asked[content] = _Asked(resource, self._now())
+            self._tell(self._on_ask)
+        return None
+
     def wake_at(self) -> float | None:
         """When a pending resource will have waited long enough."""
-        times = (each.asked_at for each in self._asked.values() if not each.late)
+        times = (each.asked_at for each in self._asked.values() if not each.late and each.doubted is None)
         return next((at + PATIENCE_S for at in times if at + PATIENCE_S > self._now()), None)
 
     def trust(self, resource: Resource) -> None:
@@ -174,11 +200,23 @@ class Vetting:
 
     def refuse(self, resource: Resource, text: str) -> None:
         """The canary does not take this, in these words."""
+        asked = self._asked.get(_content(resource))
+        if asked is not None and self._doubt(resource, text):
+            asked.doubted = text
+        else:
+            self._refused(resource, text)
+        self._tell(self._on_verdict)
+
+    def settle(self, resource: Resource, text: str) -> None:
+        """Nobody looks any longer for what is to blame: the refusal counts."""
+        self._refused(resource, text)
+        self._tell(self._on_verdict)
+
+    def _refused(self, resource: Resource, text: str) -> None:
         content = _content(resource)
         self._asked.pop(content, None)
         self._settled[content] = text
         self.counts["refused"] += 1
-        self._tell(self._on_verdict)
 
     def give_back(self, resources: Collection[Resource]) -> None:
         """The canary ended before it spoke of these: they are to be shown again."""
