@@ -12,8 +12,15 @@ $(READY): requirements.lock pyproject.toml prepare.sh
 	@./prepare.sh $(VENV)
 	@touch $@
 
+# where CI is set, in one order: what failed there fails again here (CI=1 make test)
+PYTEST := $(BIN)/pytest -q $(if $(CI),--randomly-seed=1)
 
-.PHONY: help demo test test-oldest-envoy histories check format lint types imports bench proto lock clean prepare
+# Most tests wait most of the time, so that all of them run in lanes beside each other; each says at its end
+# what it found. A part of them (ARGS) runs in one process that says so at once.
+LANES := lane-live lane-agent lane-rest
+
+.PHONY: help demo test $(LANES) test-oldest-envoy histories check format lint types imports bench proto lock \
+  clean prepare
 prepare: $(READY)
 	@./prepare.sh --system
 
@@ -21,7 +28,17 @@ demo: prepare ## Bookinfo on real parts, its ratings in MySQL on a VM (CHECK=1: 
 	@$(BIN)/isthmus demo bookinfo $(if $(CHECK),--check)
 
 test: prepare ## every test, real Envoy, MariaDB, nftables and network namespaces included
-	@$(BIN)/pytest -q $(ARGS)
+ifdef ARGS
+	@$(PYTEST) $(ARGS)
+else
+	@$(MAKE) --no-print-directory --keep-going --output-sync --jobs=$(words $(LANES)) $(LANES)
+endif
+
+lane-live lane-agent: lane-%:
+	@echo "tests/$*" && $(PYTEST) tests/$*
+
+lane-rest:
+	@echo "all other tests" && $(PYTEST) $(patsubst lane-%,--ignore=tests/%,$(filter-out $@,$(LANES)))
 
 OLDEST := $(VENV)/oldest-envoy
 $(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
@@ -29,7 +46,7 @@ $(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
 	@touch $@
 
 test-oldest-envoy: prepare $(OLDEST)/.ready ## what Envoy accepts and how it is fed, with the oldest one we support
-	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(BIN)/pytest -q -m envoy $(addprefix tests/,envoy property server xds)
+	@ISTHMUS_ENVOY=$(abspath $(OLDEST))/envoy/_bin/envoy $(PYTEST) -m envoy $(addprefix tests/,envoy property server xds)
 
 histories: prepare ## many random histories of a mesh, each to its end in a real Envoy (ISTHMUS_HISTORIES=500)
 	@ISTHMUS_HISTORIES=$(or $(ISTHMUS_HISTORIES),500) $(BIN)/pytest -q tests/property/test_envoy_convergence.py
