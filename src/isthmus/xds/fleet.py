@@ -199,6 +199,8 @@ class Fleet:
 
     def advance(self, stream: Stream) -> list[bytes]:
         """The responses to write now, in order; Unregistered when the workload has left."""
+        if self._culprits is not None:
+            self._culprits.go_on()
         self._evaluate(stream)
         now = self._now()
         messages = []
