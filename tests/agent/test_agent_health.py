@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from hanging_up import hang_up
 from isthmus._pb.isthmus.agent.v1 import agent_pb2 as agent_v1
 from isthmus.agent import unprivileged
 from isthmus.agent.checks import Exec, Grpc, HttpGet, Probe, TcpSocket, look
@@ -47,6 +48,7 @@ async def served() -> AsyncIterator[tuple[int, list[str]]]:
 
     async with await asyncio.start_server(answer, LOCAL, 0) as server:
         yield server.sockets[0].getsockname()[1], heads
+    await hang_up()
 
 
 @pytest.mark.parametrize(
