@@ -171,6 +171,13 @@ def test_a_refusal_never_reaches_a_vm(world: World) -> None:
         assert world.asked("near.test/") == word
     assert world.said("/said") == "first"
     assert world.programmed()["status"] == "False"
+    # nor does a restart take what stood before away, or hold the neighbours up
+    world.plane.kill()
+    world.plane.restart()
+    world.plane.apply(NEIGHBOUR.replace("WORD", "nearest"))
+    assert world.asked("near.test/") == "nearest"
+    assert world.said("/said") == "first"
+    assert world.until_programmed("False")["reason"] == "Rejected"
     # and what is in another
     world.plane.apply(OTHER, wait=False)
     world.caller.host.wait_until(lambda: world.asked("other.test:81/") == "other", "the other rule")

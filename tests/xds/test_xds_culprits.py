@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_xds_fleet import answer, opened, quiet
@@ -23,12 +26,16 @@ from isthmus.envoy.resource import (
     content_version,
 )
 from isthmus.registry.feed import Feed
+from isthmus.server.status import judged
 from isthmus.store.base import Create, Delete, Mutate
 from isthmus.store.sqlite import SqliteStore
 from isthmus.xds.culprits import SEPARABLE, guilty
 from isthmus.xds.fleet import Fleet, Stream
+from isthmus.xds.verdicts import Verdict
 from isthmus.xds.vetting import PATIENCE_S, Vetting
 from isthmus.xds.wire import Request
+
+NOW = "2026-01-01T00:00:00Z"
 
 
 def rule(name: str, answer: str, kind: str = "VirtualService") -> Object:
@@ -88,6 +95,7 @@ class World:
     clock: list[float]
     bad: Callable[[str], bool] = lambda table: "bad" in table
     shown: int = 0
+    known: dict[Key, Verdict] = field(default_factory=dict)
 
     async def write(self, *objects: Object) -> None:
         """Stores the rules; the canary speaks until nothing waits for it."""
@@ -102,9 +110,7 @@ class World:
 
         for obj in objects:
             stands = await self.store.get(obj.key) is not None
-            await self.store.apply(
-                [Mutate(obj.key, lambda now, obj=obj: put(now, obj)) if stands else Create(obj)]
-            )
+            await self.store.apply([Mutate(obj.key, partial(put, wanted=obj)) if stands else Create(obj)])
         await self.commit()
 
     async def delete(self, name: str) -> None:
@@ -144,13 +150,20 @@ class World:
 
     def said(self) -> dict[str, str]:
         """The reasons of all rules, and what was said of those that are set aside."""
-        verdicts = self.fleet.judge()
-        self._known = {**getattr(self, "_known", {}), **verdicts}
-        return {k.name: v.programmed.reason for k, v in self._known.items() if k in self.feed.programmed}
+        self.known.update(self.fleet.judge())
+        return {k.name: v.programmed.reason for k, v in self.known.items() if k in self.feed.programmed}
+
+    async def tell(self) -> None:
+        """Writes the verdicts into the status of the objects."""
+        self.said()
+        await self.store.apply(
+            [Mutate(k, partial(judged, verdict=v, now=NOW)) for k, v in self.known.items()]
+        )
+        await self.commit()
 
     def message(self, name: str) -> str:
         self.said()
-        return str(self._known[key(name)].programmed.message)
+        return str(self.known[key(name)].programmed.message)
 
 
 @asynccontextmanager
@@ -331,6 +344,45 @@ def ended(suspects: list[Key], taken: Callable[[frozenset[Key]], bool]) -> tuple
         except StopIteration as end:
             return end.value, steps
         steps += 1
+
+
+async def test_what_is_in_force_outlives_the_control_plane(tmp_path: Path) -> None:
+    async with world(tmp_path, rule("a", "one"), rule("b", "one")) as made:
+        await made.write(rule("a", "bad"))
+        await made.tell()
+        stored = await made.store.get(key("a"))
+        assert stored is not None
+        http = stored.status["inForce"]["spec"]["http"]
+        assert http == [{"directResponse": {"status": 200, "body": {"string": "one"}}}]
+        assert made.tables == {"80": "a=one b=one"}
+    async with world(tmp_path) as made:
+        assert made.tables == {"80": "a=one b=one"}
+        assert made.said() == {"a": "Rejected", "b": "Programmed"}
+        await made.write(rule("b", "two"))
+        assert made.tables == {"80": "a=one b=two"}
+        await made.write(rule("a", "good"))
+        await made.tell()
+        stored = await made.store.get(key("a"))
+        assert stored is not None
+        assert "inForce" not in stored.status
+        assert made.tables == {"80": "a=good b=two"}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"inForce": {"spec": {"hosts": ["a"], "http": [{"route": []}]}}},
+        {"inForce": {"spec": {"nonsense": 1}}},
+        {"inForce": "x"},
+        {"inForce": {"spec": None}},
+    ],
+)
+async def test_what_is_no_rule_is_not_in_force(tmp_path: Path, status: dict[str, Any]) -> None:
+    refused = {"type": "Programmed", "status": "False", "observedGeneration": 1, "reason": "Rejected"}
+    bad = replace(rule("a", "bad"), status={**status, "conditions": [refused]})
+    async with world(tmp_path, bad, rule("b", "one")) as made:
+        assert made.tables == {"80": "b=one"}
+        assert "(it is left out)" in made.message("a")
 
 
 @given(st.integers(1, 40), st.data())

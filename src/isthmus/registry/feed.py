@@ -19,7 +19,7 @@ from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Fact, Key, Object
 from isthmus.clock import backoff, rest_s
 from isthmus.engine import Engine, Reader
-from isthmus.registry.inputs import Members, inputs_of, is_noise
+from isthmus.registry.inputs import Members, in_force, inputs_of, is_noise
 from isthmus.store.base import Event, Expired, Store, StoreError
 
 T = TypeVar("T")
@@ -122,10 +122,10 @@ class Feed:
                 self._members.add(key)
             tuple(self._members.changes())
 
-    def set_aside(self, keys: Collection[Key], *, bare: bool) -> Mapping[Key, bool]:
+    def set_aside(self, keys: Collection[Key], *, bare: bool) -> Mapping[Key, Fact | None]:
         """Does without the latest change of these objects until they change again, or (`bare`) without them.
 
-        Tells of each whether what it was before stands in for it.
+        Gives what each was before, which stands in for it.
         """
         self._aside.update(keys)
         inputs: dict[tuple[Hashable, ...], Any] = {}
@@ -138,12 +138,14 @@ class Feed:
         inputs.update(self._members.changes())
         self._engine.commit(inputs)
         self._on_commit(tuple(keys))
-        return {key: key in self._before for key in keys}
+        return {key: self._before.get(key) for key in keys}
 
     def newest_first(self, keys: Iterable[Key]) -> Sequence[Key]:
-        """Those of the objects that are not set aside, by when they last changed."""
+        """Those of the objects that are not set aside, by when they last changed, if at all."""
         standing = [key for key in keys if key in self.programmed and key not in self._aside]
-        return sorted(standing, key=lambda key: -self.programmed[key].revision)
+        return sorted(
+            standing, key=lambda key: (self.programmed[key].revision, key in self._before), reverse=True
+        )
 
     def _as_if(self, inputs: Mapping[tuple[Hashable, ...], Any], ask: Callable[[Reader], T]) -> T:
         before = {args: self._engine.input(*args) for args in inputs}
@@ -247,6 +249,9 @@ class Feed:
         known = self.programmed.get(key)
         if known is None or known.uid != changed.meta.uid:
             self._before.pop(key, None)
+            stood = in_force(changed) if key.kind in self._separable else None
+            if stood is not None:
+                self._before[key] = stood
         elif key.kind in self._separable and key not in self._aside:
             self._before[key] = self._facts[key]
         self._aside.discard(key)

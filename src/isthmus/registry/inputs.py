@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
-from isthmus.api.codec import facts
-from isthmus.api.meta import Key, Object
+from isthmus.api.codec import decode, encode, facts
+from isthmus.api.meta import Fact, Key, Object
+from isthmus.api.validate import validate
 
 Input = tuple[tuple[Hashable, ...], Any]
 """The name of an input and its value; None takes it away."""
@@ -71,6 +72,24 @@ def inputs_of(key: Key, obj: Object | None) -> Iterator[Input]:
     yield ("fact", *where), facts(obj) if obj else None
     if key.kind in _STATUS:
         yield ("status", *where), _STATUS[key.kind](obj.status) if obj else None
+
+
+def in_force(obj: Object) -> Fact | None:
+    """What stood in for an object when its status was last written; None: it stood itself."""
+    said = obj.status.get("inForce")
+    refused = any(
+        (c.get("type"), c.get("status"), c.get("observedGeneration"))
+        == ("Programmed", "False", obj.meta.generation)
+        for c in obj.status.get("conditions", ())
+    )
+    if not refused or not isinstance(said, Mapping):
+        return None
+    before, _ = decode({**encode(obj), "spec": said.get("spec"), "status": {}})
+    return (
+        None
+        if before is None or any(each.severity == "error" for each in validate(before))
+        else facts(before)
+    )
 
 
 def is_noise(before: Object, after: Object) -> bool:

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from isthmus.api.codec import encode_spec
 from isthmus.api.meta import Key, Object
 from isthmus.clock import backoff, rfc3339
 from isthmus.server.said import Memory, Said
@@ -86,11 +87,11 @@ class StatusWriter:
 
     def _take(self, verdicts: Mapping[Key, Verdict]) -> None:
         for key, verdict in verdicts.items():
-            if verdict.programmed.status == "Unknown" or verdict.resolved is None:
-                self._waiting[key] = verdict
-            else:
+            if verdict.complete:
                 self._unwritten[key] = verdict
                 self._waiting.pop(key, None)
+            else:
+                self._waiting[key] = verdict
 
     def _recheck(self) -> None:
         """What was waiting a second ago and still is has to be told."""
@@ -136,7 +137,10 @@ def told(obj: Object | None, *, said: Said, verdict: Verdict | None, now: str) -
 
 
 def judged(obj: Object | None, verdict: Verdict, now: str) -> Object | None:
-    """The object with the verdict in its conditions; unchanged when the verdict is not (any more) on it."""
+    """The object with the verdict in its conditions, and with what is in force while it is set aside.
+
+    Unchanged when the verdict is not (any more) on it.
+    """
     if obj is None or obj.meta.uid != verdict.uid or obj.meta.generation < verdict.generation:
         return obj
     old: list[Mapping[str, Any]] = list(obj.status.get("conditions", ()))
@@ -146,8 +150,15 @@ def judged(obj: Object | None, verdict: Verdict, now: str) -> Object | None:
     if outweighs(verdict, known.get("reason", ""), known.get("observedGeneration", 0)):
         verdicts.insert(0, verdict.programmed)
     fresh = {c.type: _condition(c, verdict.generation, by_type.get(c.type, {}), now) for c in verdicts}
-    conditions = [fresh.pop(str(c.get("type")), c) for c in old] + list(fresh.values())
-    return obj if conditions == old else replace(obj, status={**obj.status, "conditions": conditions})
+    status = {
+        **obj.status,
+        "conditions": [fresh.pop(str(c.get("type")), c) for c in old] + list(fresh.values()),
+    }
+    if verdict.programmed in verdicts:
+        status.pop("inForce", None)
+        if verdict.aside is not None and verdict.aside.in_force is not None:
+            status["inForce"] = {"spec": encode_spec(verdict.aside.in_force.spec)}
+    return obj if status == obj.status else replace(obj, status=status)
 
 
 def _condition(condition: Condition, generation: int, old: Mapping[str, Any], now: str) -> dict[str, Any]:

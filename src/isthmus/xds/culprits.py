@@ -15,10 +15,11 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from isthmus.api.meta import Key
+from isthmus.api.meta import Fact, Key
 from isthmus.engine import Reader
 from isthmus.envoy.resource import Manifest, ProxyId, Resource
 from isthmus.xds.delta import Refusal
+from isthmus.xds.verdicts import Aside
 from isthmus.xds.vetting import CANARY, PATIENCE_S, Vetting
 
 T = TypeVar("T")
@@ -39,8 +40,8 @@ class Stage(Protocol):
     def without(self, keys: Collection[Key], ask: Callable[[Reader], T], *, bare: bool) -> T:
         """What `ask` finds then. `bare`: without the objects at all."""
 
-    def set_aside(self, keys: Collection[Key], *, bare: bool) -> Mapping[Key, bool]:
-        """Does without; whether an earlier version of each stays."""
+    def set_aside(self, keys: Collection[Key], *, bare: bool) -> Mapping[Key, Fact | None]:
+        """Does without; what each was before, and is again."""
 
     def newest_first(self, keys: Iterable[Key]) -> Sequence[Key]:
         """Those of them that are not set aside, the one that changed last before the others."""
@@ -97,7 +98,7 @@ class _Case:
 
 
 class Culprits:
-    """One search at a time. `refusals` are of the objects that are set aside now."""
+    """One search at a time. `aside` are the objects that everybody does without now."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class Culprits:
         holders: Holders,
         now: Callable[[], float],
     ) -> None:
-        self.refusals: dict[Key, Refusal] = {}
+        self.aside: dict[Key, Aside] = {}
         self._vetting = vetting
         self._stage = stage
         self._manifest = manifest
@@ -121,8 +122,8 @@ class Culprits:
 
     def touched(self, keys: Collection[Key]) -> None:
         """These objects changed or went: they stand again."""
-        for key in self.refusals.keys() & set(keys):
-            del self.refusals[key]
+        for key in self.aside.keys() & set(keys):
+            del self.aside[key]
 
     def go_on(self) -> None:
         """Goes on as far as the canary has spoken; gives up what it has not spoken of in time."""
@@ -201,18 +202,20 @@ class Culprits:
 
     def _close(self, case: _Case, found: tuple[Key, ...]) -> None:
         self._case = None
-        for key, kept in (self._stage.set_aside(found, bare=case.bare) if found else {}).items():
+        for key, before in (self._stage.set_aside(found, bare=case.bare) if found else {}).items():
             _log.warning("set aside %s: %s", key, case.text)
-            self.refusals[key] = Refusal(
-                case.resource.type_url,
-                case.resource.name,
-                case.resource.version,
+            refused, kept = case.resource, before is not None
+            refusal = Refusal(
+                refused.type_url,
+                refused.name,
+                refused.version,
                 case.text,
                 sources=(key,),
                 kept=kept,
                 by=CANARY,
                 alone=True,
             )
+            self.aside[key] = Aside(refusal, before)
         self._vetting.settle(case.resource, case.text)
 
 

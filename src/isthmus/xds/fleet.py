@@ -225,7 +225,7 @@ class Fleet:
         """The verdicts that changed since the last call; analysis goes on for a turn."""
         analysis = self._analysis
         analysis.turn()
-        aside = self._culprits.refusals if self._culprits is not None else {}
+        aside = self._culprits.aside if self._culprits is not None else {}
         return self._judgement.judge(self._answers(), analysis.problems, analysis.revision, aside)
 
     def overdue(self) -> None:

@@ -17,6 +17,7 @@ from isthmus.api.meta import Key, Problem
 from isthmus.xds.delta import Refusal
 from isthmus.xds.verdicts import (
     Answers,
+    Aside,
     Committed,
     Verdict,
     outweighs,
@@ -39,6 +40,7 @@ class Judgement:
         self._published: dict[Key, Verdict] = {}
         self._problems: Mapping[Key, tuple[Problem, ...]] = {}
         self._refused: Mapping[Key, Sequence[tuple[str, Refusal]]] = {}
+        self._aside: Mapping[Key, Aside] = {}
         self._answered: tuple[bool, int] = (False, 0)
         """Whether there are proxies, and what all of them have answered."""
         self._waits: dict[int, dict[Key, None]] = {}
@@ -57,23 +59,23 @@ class Judgement:
         proxies: Sequence[Answers],
         problems: Mapping[Key, tuple[Problem, ...]],
         analysed: int,
-        aside: Mapping[Key, Refusal] = MappingProxyType({}),
+        aside: Mapping[Key, Aside] = MappingProxyType({}),
     ) -> dict[Key, Verdict]:
         """The verdicts that changed. `problems` are of revision `analysed`: what came later has none yet.
 
-        Of objects that are set `aside` analysis sees what they were before.
+        Objects that are set `aside` are judged for that.
         """
-        refused = {**refused_by_source(proxies), **{key: [(each.by, each)] for key, each in aside.items()}}
+        refused = refused_by_source(proxies)
         floor = min((proxy.watermark for proxy in proxies), default=0)
         due, self._due = self._due, set()
         if analysed != self._analysed:
             self._analysed = analysed
             due |= self._ahead
             self._ahead = set()
-        due |= _differing(refused, self._refused)
+        due |= _differing(refused, self._refused) | _differing(aside, self._aside)
         if problems is not self._problems:
             due |= _differing(problems, self._problems)
-        self._refused, self._problems = refused, problems
+        self._refused, self._problems, self._aside = refused, problems, dict(aside)
         if self._answered != (bool(proxies), floor):
             self._answered = bool(proxies), floor
             answered = [revision for revision in self._waits if not proxies or revision <= floor]
@@ -91,9 +93,9 @@ class Judgement:
             if committed.revision > analysed:
                 self._ahead.add(key)
                 found = None
-            if key in aside:
-                found = None
-            verdict = verdict_on(committed, proxies, refused.get(key, ()), found, floor=floor)
+            verdict = verdict_on(
+                committed, proxies, refused.get(key, ()), found, floor=floor, aside=aside.get(key)
+            )
             if (new := self._news(key, verdict)) is not None:
                 self._published[key] = changed[key] = new
         return changed

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from isthmus.api.meta import Key, Problem
+from isthmus.api.meta import Fact, Key, Problem
 from isthmus.xds.delta import Refusal
 
 PROGRAMMED = "Programmed"
@@ -49,6 +49,15 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """An object that everybody does without: the word for it, and what it was before, which is in force."""
+
+    refusal: Refusal
+    in_force: Fact | None
+    """None: nothing of it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is to be said about one generation of one object."""
 
@@ -59,6 +68,12 @@ class Verdict:
     """None as long as analysis has not seen this generation."""
     strength: int = 0
     """Of `programmed`."""
+    aside: Aside | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is outstanding. What an object was before is analysed while it is set aside."""
+        return self.programmed.status != "Unknown" and (self.resolved is not None or self.aside is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +99,23 @@ def verdict_on(
     problems: Sequence[Problem] | None,
     *,
     floor: int,
+    aside: Aside | None = None,
 ) -> Verdict:
     """The verdict on one object: what proxies refused of it, what is wrong with it (None: not known yet).
 
-    `floor` is the lowest watermark of the proxies.
+    `floor` is the lowest watermark of the proxies. An object that is set aside is refused, whatever they say.
     """
+    if aside is not None:
+        refused = [(aside.refusal.by, aside.refusal)]
     programmed = _programmed(committed, proxies, refused, floor)
     bare = any(refusal.alone or not refusal.kept for _, refusal in refused)
     return Verdict(
         uid=committed.uid,
         generation=committed.generation,
         programmed=programmed,
-        resolved=None if problems is None else _resolved(problems),
+        resolved=None if problems is None or aside is not None else _resolved(problems),
         strength=max(_STRENGTH.values()) if bare else _STRENGTH[programmed.reason],
+        aside=aside,
     )
 
 
