@@ -6,12 +6,12 @@ Nothing here refuses an object: each of these may be put right by another object
 from collections.abc import Collection, Iterator, Mapping
 
 from isthmus.api.meta import Key, Problem
-from isthmus.api.networking.destination_rule import DestinationRuleSpec
 from isthmus.engine import Reader
 from isthmus.mesh import (
+    analyse_destinations,
+    analyse_hosts,
     analyse_policies,
     analyse_proxies,
-    destinations,
     endpoints,
     gateways_problems,
     routing_problems,
@@ -20,9 +20,7 @@ from isthmus.mesh import (
     workloads,
     world,
 )
-from isthmus.mesh.hosts import covers, most_specific
 from isthmus.mesh.model import Protocol, Resolution, Service
-from isthmus.mesh.routing_problems import near
 
 KINDS = (
     "Service",
@@ -90,7 +88,7 @@ def problems_of(q: Reader, key: Key) -> tuple[Problem, ...]:
         case "Gateway":
             return q(gateways_problems.problems_of, key)
         case "DestinationRule":
-            return q(_of_destination_rule, key)
+            return q(analyse_destinations.of_destination_rule, key)
         case "Sidecar":
             return q(analyse_proxies.of_sidecar, key)
         case "PeerAuthentication":
@@ -109,13 +107,19 @@ def _warning(field: str, text: str, hint: str = "") -> Problem:
 def _of_service(q: Reader, service: Service, key: Key) -> tuple[Problem, ...]:
     if service.resolution is Resolution.ALIAS:
         return ()
-    shadow = _shadow(q, service, key)
-    if shadow:
-        return (shadow,)
-    found: list[Problem] = []
+    lost = analyse_hosts.losses(q, service, key)
+    found = [problem for _, problem in lost]
+    if any(each.port is None for each, _ in lost):
+        return tuple(found)
+    abroad = analyse_hosts.elsewhere(q, service, key)
+    if abroad:
+        return (*found, abroad)
+    unused = {each.port for each, _ in lost}
     if service.resolution is Resolution.ENDPOINTS:
         for i, port in enumerate(service.ports):
-            if not q(endpoints.endpoints, service.host, port.number, ()):
+            if port.number not in unused and not q(
+                endpoints.endpoints, service.host, port.number, (), (key,)
+            ):
                 hint = _why_none(q, service)
                 found.append(
                     _warning(f"spec.ports[{i}]", f"{service.host}:{port.number} has no endpoints", hint)
@@ -125,27 +129,6 @@ def _of_service(q: Reader, service: Service, key: Key) -> tuple[Problem, ...]:
     if any(p.protocol is Protocol.TCP for p in service.ports):
         found += _of_tcp(service)
     return tuple(found)
-
-
-def _shadow(q: Reader, service: Service, key: Key) -> Problem | None:
-    """What another declaration of the same host takes from this one."""
-    claims = q(services.claims_in, service.host, service.namespace)
-    field = "spec.hosts" if key.kind == "ServiceEntry" else "metadata.name"
-    winner = claims[0] if claims else key
-    if winner != key:
-        counted = q(services.merged, service.host, claims)
-        missing = [p.number for p in service.ports if counted is None or counted.port(p.number) is None]
-        if not missing and winner.kind == key.kind:
-            return None  # both make up the host together
-        text = f"{service.host} is already declared by {winner}, which counts; this one is not used for it"
-        return _warning(field, text, "delete one of the two, or put all ports into one")
-    most = q(services.claims_of, service.host)[0]
-    if most.namespace != key.namespace:
-        text = (
-            f"{service.host} is also declared by {most}; this one counts for callers of {key.namespace} only"
-        )
-        return _warning(field, text, "delete one of the two, or export them to different namespaces")
-    return None
 
 
 def _of_names(q: Reader, service: Service) -> list[Problem]:
@@ -187,37 +170,3 @@ def _of_tcp(service: Service) -> list[Problem]:
             )
         ]
     return []
-
-
-def _of_destination_rule(q: Reader, key: Key) -> tuple[Problem, ...]:
-    spec = world.spec(q, key, DestinationRuleSpec)
-    host = q(destinations.host_of, key)
-    if spec is None:
-        return ()
-    matching = [known for known in q(services.hosts) if covers(host, known)]
-    if not matching:
-        return (_warning("spec.host", f"no service has the host {host}", near(q, host)),)
-    found: list[Problem] = []
-    if matching == [host]:
-        found += _of_subsets(q, spec, host)
-    claims = most_specific(q(destinations.rules_by_host, key.namespace, key.namespace), host) or ()
-    if claims and claims[0] != key and spec.traffic_policy:
-        text = f"{claims[0]} is older and says the traffic policy of {host}; this one's is not used"
-        found.append(_warning("spec.trafficPolicy", text, "put the policy into one DestinationRule"))
-    return tuple(found)
-
-
-def _of_subsets(q: Reader, spec: DestinationRuleSpec, host: str) -> list[Problem]:
-    service = q(services.service, host)
-    if service is None or service.resolution is not Resolution.ENDPOINTS:
-        return []
-    found = []
-    for i, subset in enumerate(spec.subsets):
-        labels = tuple(sorted(subset.labels.items()))
-        if not any(q(endpoints.endpoints, host, port.number, labels) for port in service.ports):
-            wanted = ", ".join(f"{name}={value}" for name, value in labels)
-            text = f"no endpoint of {host} has the labels {wanted}: subset {subset.name} is empty"
-            found.append(
-                _warning(f"spec.subsets[{i}]", text, "compare with the labels of its WorkloadEntries")
-            )
-    return found

@@ -20,7 +20,7 @@ from isthmus.mesh import (
     workloads,
     world,
 )
-from isthmus.mesh.model import MtlsMode, Scope, has_labels
+from isthmus.mesh.model import Labels, MtlsMode, Scope, has_labels
 from isthmus.mesh.routing_problems import near
 from isthmus.mesh.scope_listeners import Loss, plan
 
@@ -106,7 +106,8 @@ def of_peer_authentication(q: Reader, key: Key) -> tuple[Problem, ...]:
             wanted = ", ".join(f"{name}={value}" for name, value in own.selector)
             text = f"no WorkloadEntry in namespace {key.namespace} has the labels {wanted}"
             return (_warning("spec.selector", text),)
-        return ()
+        by_age = [(rule.key, rule.selector) for rule in rules if rule.selector]
+        return tuple(_overlaps(q, key, by_age, "spec.selector.matchLabels"))
     found = []
     older = next(rule for rule in rules if not rule.selector)
     if older.key != key:
@@ -143,6 +144,24 @@ def _of_selection(q: Reader, key: Key) -> Iterable[Problem]:
         labels = ", ".join(f"{name}={value}" for name, value in wanted)
         text = f"no WorkloadEntry in namespace {key.namespace} has the labels {labels}"
         yield _warning("spec.workloadSelector.labels", text)
+    own = ((each, q(scope.selector_of, each)) for each in q(scope.sidecars, key.namespace))
+    by_age = [(each, labels) for each, labels in own if labels is not None]
+    yield from _overlaps(q, key, by_age, "spec.workloadSelector.labels")
+
+
+def _overlaps(q: Reader, key: Key, by_age: list[tuple[Key, Labels]], field: str) -> Iterable[Problem]:
+    """Workloads that an older object of the kind selects as well."""
+    mine = dict(by_age)[key]
+    before = by_age[: by_age.index((key, mine))]
+    lost: dict[Key, list[str]] = {}
+    for workload in _workloads(q, key.namespace):
+        labels = q(proxies.labels, workload)
+        first = next((other for other, wanted in before if has_labels(labels, wanted)), None)
+        if first and has_labels(labels, mine):
+            lost.setdefault(first, []).append(workload.name)
+    for other, names in lost.items():
+        text = f"{other} is older and is about {', '.join(names[:3])} as well: this one does not count there"
+        yield _warning(field, text, "let them select different workloads, or put both into one")
 
 
 def _unmatched(q: Reader, key: Key, text: str) -> str | None:

@@ -156,10 +156,17 @@ def host_of(q: Reader, key: Key) -> str:
     return said.host if said else ""
 
 
-def rules_by_host(q: Reader, namespace: str, viewer: str) -> Mapping[str, tuple[Key, ...]]:
-    """The rules of one namespace that some callers of `viewer` obey, by host (or wildcard)."""
-    sets = q(_by_host, namespace, "own" if namespace == viewer else "exported")
-    return {host: tuple(dict.fromkeys(k for s in found for k in s.keys)) for host, found in sets.items()}
+def sets_in(q: Reader, namespace: str, host: str, viewer: str) -> tuple[RuleSet, ...]:
+    """What the rules of one namespace for exactly this host (or wildcard) are to callers in `viewer`.
+
+    Of those for all workloads the last counts, of those for some the first.
+    """
+    found = q(_by_host, namespace, "own" if viewer == namespace else "exported").get(host, ())
+    return tuple(
+        each
+        for each in found
+        if viewer == namespace or not each.export_to or each.export_to & {_PUBLIC, viewer}
+    )
 
 
 # what they say

@@ -4,8 +4,7 @@
     EndpointSlices of a Service -------+--endpoints--> addresses and ports     health is asked apart
     written into a ServiceEntry ------/
 
-All ServiceEntries of a namespace that declare a host give endpoints to it, by the name of the port; none does
-where a Service is the host's.
+All that make up a host give endpoints to it, by the name of the port (`services.parts_of`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from isthmus.mesh.model import (
     Labels,
     MtlsMode,
     Port,
+    Resolution,
     Service,
     Workload,
     has_labels,
@@ -42,13 +42,18 @@ def endpoints(
     if service is None or port is None:
         return ()
     found: list[Endpoint] = []
-    for key in q(services.claims_in, host, service.namespace):
-        if key.kind == service.source.kind:
-            found += q(_of_part, key, host, port.name)
+    claims = q(services.claims_in, host, service.namespace)
+    first = service.source
+    others = (key for key in claims if key != first and key.kind == first.kind)
+    for part in q(services.parts_of, host, (first, *others)):
+        if any(own.name == port.name for own in part.ports):
+            found += q(_of_part, part.source, host, port.name)
     if service.resolution.asks_dns and not found and not service.selector and not service.inline:
         # the name itself is what DNS knows
         number = port.target if isinstance(port.target, int) else port.number
         found = [Endpoint(host, number, (), "", False, "", 1, None)]
+    if service.resolution is Resolution.DNS_ROUND_ROBIN:
+        found = found[:1]
     if not service.resolution.asks_dns:
         found = [e for e in found if _is_reachable(e.address)]
     return tuple(e for e in found if has_labels(e.labels, subset))

@@ -177,42 +177,40 @@ def _host(text: str, namespace: str) -> str:
 
 
 def _place(merging: _Merging, server: Server) -> None:
-    spot = (server.port, server.protocol, server.bind)
-    if server.tls is not None and not _named(merging, server):
-        return
-    if server.port not in merging.taken:
-        merging.taken.add(server.port)
-        _found(merging, spot, server)
-        return
-    current = merging.plain.get(server.port)
-    if current is not None:
-        _beside_plain(merging, spot, current, server)
-    elif server.tls is None or server.protocol.is_http:
-        _found(merging, spot, server)
-    else:
-        if server.takes_requests:
-            if server.routes in merging.routes:
-                first = merging.routes[server.routes][0].gateway
-                _lose(merging, server, first, f"the port name is used twice at port {server.port}")
-                return
-            merging.routes[server.routes] = [server]
-        merging.merged.setdefault(spot, []).append(server)
-
-
-def _named(merging: _Merging, server: Server) -> bool:
-    """Takes the server names; False when one is taken already."""
-    mine = [(server.port, server.bind, host) for host in server.hosts]
-    for port, bind, host in mine:
+    """Puts a server where it belongs; one that finds no place takes no server name from others either."""
+    names = [(server.port, server.bind, host) for host in server.hosts] if server.tls is not None else []
+    for port, bind, host in names:
         holder = merging.names.get((port, bind, host))
         if holder is not None:
             where = f" at {bind}" if bind else ""
             _lose(merging, server, holder, f"{host} is served at port {port}{where} already")
+            return
+    if _is_placed(merging, (server.port, server.protocol, server.bind), server):
+        merging.names.update(dict.fromkeys(names, server.gateway))
+
+
+def _is_placed(merging: _Merging, spot: _Spot, server: Server) -> bool:
+    if server.port not in merging.taken:
+        merging.taken.add(server.port)
+        _found(merging, spot, server)
+        return True
+    current = merging.plain.get(server.port)
+    if current is not None:
+        return _is_beside_plain(merging, spot, current, server)
+    if server.tls is None or server.protocol.is_http:
+        _found(merging, spot, server)
+        return True
+    if server.takes_requests:
+        if server.routes in merging.routes:
+            first = merging.routes[server.routes][0].gateway
+            _lose(merging, server, first, f"the port name is used twice at port {server.port}")
             return False
-    merging.names.update(dict.fromkeys(mine, server.gateway))
+        merging.routes[server.routes] = [server]
+    merging.merged.setdefault(spot, []).append(server)
     return True
 
 
-def _beside_plain(merging: _Merging, spot: _Spot, current: _Spot, server: Server) -> None:
+def _is_beside_plain(merging: _Merging, spot: _Spot, current: _Spot, server: Server) -> bool:
     """A port where a server without TLS is already."""
     if spot[2] != current[2]:
         if spot in merging.merged:
@@ -220,13 +218,15 @@ def _beside_plain(merging: _Merging, spot: _Spot, current: _Spot, server: Server
             merging.routes.setdefault(server.routes, []).append(server)
         else:
             _found(merging, spot, server)
-    elif spot[1].is_http and current[1].is_http:
+        return True
+    if spot[1].is_http and current[1].is_http:
         merging.merged[current].append(server)
         merging.routes.setdefault(server.routes, []).append(server)
-    else:
-        first = merging.merged[current][0].gateway
-        spoken = f"{spot[1].value.upper()} cannot share it with {current[1].value.upper()}"
-        _lose(merging, server, first, f"port {server.port} is taken: {spoken}")
+        return True
+    first = merging.merged[current][0].gateway
+    spoken = f"{spot[1].value.upper()} cannot share it with {current[1].value.upper()}"
+    _lose(merging, server, first, f"port {server.port} is taken: {spoken}")
+    return False
 
 
 def _found(merging: _Merging, spot: _Spot, server: Server) -> None:

@@ -76,7 +76,8 @@ def services_at(q: Reader, scope: Scope, way: int, port: int) -> Mapping[str, Se
             continue
         if port:
             service = replace(service, ports=tuple(p for p in service.ports if p.number == port))
-        found[called.host] = service
+        held = found.get(called.host)
+        found[called.host] = services.together((held, service)) if held else service
     return dict(sorted(found.items()))
 
 

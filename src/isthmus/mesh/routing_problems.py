@@ -13,7 +13,7 @@ from isthmus.mesh.hosts import covers, exported, most_specific
 from isthmus.mesh.model import Service
 from isthmus.mesh.routing_delegates import merged
 from isthmus.mesh.routing_rules import delegate_rules, delegating, http_rules, resolved
-from isthmus.mesh.routing_table import MESH
+from isthmus.mesh.routing_table import MESH, Caller
 
 _PLAIN_HTTP_PORT = 80
 
@@ -72,11 +72,36 @@ def _of_hosts(q: Reader, key: Key) -> tuple[Problem, ...]:
         if not q(_is_known, host):
             text = f"no service has the host {host}: only requests to port {_PLAIN_HTTP_PORT} are routed"
             found.append(_warning(field, text, q(near, host)))
-        elif claims and claims[0] != key and key in claims:
-            hint = "put the rules into one VirtualService"
-            text = f"{claims[0]} already routes {host} and counts first: its rules hold"
-            found.append(_warning(field, text, hint))
+            continue
+        older = claims[: claims.index(key)] if key in claims else ()
+        holder, where = q(_holder, key, host, older)
+        if holder is not None:
+            text = f"{holder} already routes {host}{where} and counts first: its rules hold"
+            found.append(_warning(field, text, "put the rules into one VirtualService"))
     return tuple(found)
+
+
+def _holder(q: Reader, key: Key, host: str, older: tuple[Key, ...]) -> tuple[Key | None, str]:
+    """The first of the older rules that leave this one nothing to say, and at which of the host's ports."""
+    spec, service = world.spec(q, key, VirtualServiceSpec), q(services.service, host)
+    ports = [port.number for port in service.ports if port.protocol.may_be_http] if service else [0]
+    caller = Caller(key.namespace)
+    taken = {
+        port: first
+        for port in ports
+        if q(routing.has_rules, key, caller, port)
+        if (first := next((other for other in older if q(routing.has_rules, other, caller, port)), None))
+    }
+    if taken:
+        lost = [str(port) for port in taken]
+        mine = [port for port in ports if q(routing.has_rules, key, caller, port)]
+        return next(iter(taken.values())), f":{','.join(lost)}" if len(lost) < len(mine) else ""
+    if spec and (spec.tcp or spec.tls):
+        for other in older:
+            said = world.spec(q, other, VirtualServiceSpec)
+            if said and ((said.tcp and spec.tcp) or (said.tls and spec.tls)):
+                return other, ""
+    return None, ""
 
 
 def _is_known(q: Reader, host: str) -> bool:

@@ -187,23 +187,33 @@ def _called(
         for host, key in q(offered, scope.namespace)
         if host == control_plane or scope_hosts.names_service(named, key.namespace, host)
     ]
-    theirs = {(host, key.namespace) for host, key in seen if key.kind == "Service"}
+    claims: dict[tuple[str, str], list[Key]] = {}
+    for host, key in seen:
+        claims.setdefault((host, key.namespace), []).append(key)
     found = [
-        (host, key)
+        Called(host, key, ports)
         for host, key in seen
-        if (only is None or only in q(_ports, key))
-        and (key.kind == "Service" or (host, key.namespace) not in theirs)
+        if (ports := _given(q, host, key, tuple(claims[host, key.namespace]), only)) != ()
     ]
     # one host, one namespace: the proxy's own, else that of a Service, else that of the oldest object
     place: dict[str, Key] = {}
-    for host, key in found:
-        held = place.setdefault(host, key)
+    for called in found:
+        key, held = called.source, place.setdefault(called.host, called.source)
         if key.namespace == scope.namespace or (
             held.kind != "Service" and key.kind == "Service" and held.namespace != scope.namespace
         ):
-            place[host] = key
-    ports = None if only is None else (only,)
-    return tuple(Called(host, key, ports) for host, key in found if place[host].namespace == key.namespace)
+            place[called.host] = key
+    return tuple(called for called in found if place[called.host].namespace == called.source.namespace)
+
+
+def _given(
+    q: Reader, host: str, key: Key, claims: tuple[Key, ...], only: int | None
+) -> tuple[int, ...] | None:
+    """The ports that one of the claims gives to a host (None: all of its own), or `only` that one of them."""
+    given = q(services.counted_ports, host, claims).get(key, ()) if len(claims) > 1 else None
+    if only is None:
+        return given
+    return (only,) if only in (q(_ports, key) if given is None else given) else ()
 
 
 def _control_plane(q: Reader) -> str:
@@ -219,7 +229,7 @@ def offered(q: Reader, namespace: str) -> tuple[tuple[str, Key], ...]:
     private: list[tuple[str, Key]] = []
     public: list[tuple[str, Key]] = []
     for _, host, key in q(_by_age):
-        export_to = q(_export_to, key)
+        export_to = q(services.export_to, key)
         if "*" in export_to:
             public.append((host, key))
         elif exported(export_to, key.namespace, namespace):
@@ -235,11 +245,6 @@ def _by_age(q: Reader) -> tuple[tuple[tuple[str, str, str], str, Key], ...]:
             for host in q(services.declared_hosts, key):
                 found.append(((created, name if kind == "Service" else host, namespace), host, key))
     return tuple(sorted(found))
-
-
-def _export_to(q: Reader, key: Key) -> tuple[str, ...]:
-    declared = q(services.declared, key)
-    return (declared[0].export_to if declared else ()) or q(world.settings).service_export_to
 
 
 def _ports(q: Reader, key: Key) -> tuple[int, ...]:
@@ -319,39 +324,27 @@ def _led_to(q: Reader, scope: Scope, way: Egress, host: str, ports: tuple[int, .
         seen = {key for known, key in q(offered, scope.namespace) if known == host}
         claims = [key for key in q(services.claims_of, host) if key in seen]
         keys = tuple(key for key in claims if key.namespace == claims[0].namespace)
-    keys = services.counting(keys)
+    given = q(services.counted_ports, host, keys)
     if way.port is not None and way.port.number and way.port.protocol is not Protocol.HTTP_PROXY:
         ports = (way.port.number,)
-    return [Called(host, key, None if 0 in ports else ports) for key in keys]
+    if 0 in ports:
+        return [Called(host, key, numbers) for key, numbers in given.items()]
+    return [Called(host, key, tuple(n for n in ports if n in numbers)) for key, numbers in given.items()]
 
 
 def _merged(q: Reader, host: str, calls: list[Called]) -> Imported | None:
     """The service that these make together: a Service counts more than entries, then whoever came first;
     others like it add their ports."""
-    calls = sorted(calls, key=lambda called: called.source.kind != "Service")
-    first: Service | None = None
-    sources: list[Key] = []
-    ports: dict[int, None] = {}
+    by_source: dict[Key, Called] = {}
     for called in calls:
-        service = _declared(q, called)
-        if service is None:
-            continue
-        if first is None or called.source == sources[0] or _alike(first, service):
-            first = first or service
-            sources += [called.source] if called.source not in sources else []
-            ports.update(dict.fromkeys(port.number for port in service.ports))
-    return Imported(host, tuple(sources), tuple(ports)) if first and ports else None
-
-
-def _alike(one: Service, other: Service) -> bool:
-    """Whether two declarations of a host may be put together."""
-    return (
-        one.source.kind == other.source.kind
-        and one.namespace == other.namespace
-        and one.resolution is other.resolution
-        and one.selector == other.selector
-        and one.export_to == other.export_to
-    )
+        held = by_source.setdefault(called.source, called)
+        if held.ports is not None:
+            ports = None if called.ports is None else (*held.ports, *called.ports)
+            by_source[called.source] = Called(host, called.source, ports)
+    parts = services.joined(s for called in by_source.values() if (s := _declared(q, called)))
+    sources = dict.fromkeys(part.source for part in parts)
+    numbers = dict.fromkeys(port.number for part in parts for port in part.ports)
+    return Imported(host, tuple(sources), tuple(numbers)) if numbers else None
 
 
 def called_service(q: Reader, called: Called) -> Service | None:

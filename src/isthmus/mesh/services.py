@@ -4,11 +4,11 @@
     the objects of one namespace that declare a host --merged--> the service
 
 Several objects may declare one host; a caller sees those of one namespace (`scope`). Among them a Kubernetes
-Service wins over ServiceEntries, which then give nothing; of ServiceEntries the oldest counts, others that
-are like it add their ports, and endpoints come from all of them (docs/decisions/025-whose-host.md).
+Service wins over ServiceEntries, which then give nothing. Of ServiceEntries the oldest counts; others like it
+add ports, addresses and endpoints, the rest give nothing (docs/decisions/025-whose-host.md).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from isthmus.api.core import ServiceSpec
@@ -18,7 +18,7 @@ from isthmus.engine import Reader
 from isthmus.mesh import world
 from isthmus.mesh.declared import DISTRIBUTION_ANNOTATION, from_entry, from_service
 from isthmus.mesh.hosts import full
-from isthmus.mesh.model import Resolution, Service
+from isthmus.mesh.model import Port, Resolution, Service
 
 KINDS = ("Service", "ServiceEntry")
 
@@ -54,10 +54,9 @@ def claims_in(q: Reader, host: str, namespace: str) -> tuple[Key, ...]:
     return tuple(key for key in q(claims_of, host) if key.namespace == namespace)
 
 
-def counting(claims: Iterable[Key]) -> tuple[Key, ...]:
-    """Of a namespace's claims of a host those that give it anything: a Service leaves entries nothing."""
-    found = tuple(claims)
-    return tuple(key for key in found if key.kind == "Service") or found
+def counted_ports(q: Reader, host: str, claims: tuple[Key, ...]) -> Mapping[Key, tuple[int, ...]]:
+    """Of the claims of a host those that give it anything, each with the numbers of its ports that count."""
+    return {part.source: tuple(p.number for p in part.ports) for part in q(parts_of, host, claims)}
 
 
 def service(q: Reader, host: str) -> Service | None:
@@ -69,30 +68,81 @@ def service(q: Reader, host: str) -> Service | None:
 def merged(q: Reader, host: str, claims: tuple[Key, ...]) -> Service | None:
     """The service that several declarations of one namespace make together; None when there are none."""
     parts = q(parts_of, host, claims)
-    if not parts:
-        return None
-    first, *others = parts
-    ports = {port.number: port for port in first.ports}
-    vips = dict.fromkeys(first.vips)
-    for other in others:
-        if _alike(first, other):
-            vips.update(dict.fromkeys(other.vips))
-            for port in other.ports:
-                ports.setdefault(port.number, port)
-    ordered = sorted(vips, key=lambda address: (":" in address, address))
-    return replace(first, ports=tuple(ports.values()), vips=tuple(ordered), aliases=q(aliases_of, host))
+    return replace(together(parts), aliases=q(aliases_of, host)) if parts else None
+
+
+def together(parts: Sequence[Service]) -> Service:
+    """The first of these with the ports and addresses of all."""
+    if len(parts) == 1:
+        return parts[0]
+    ports = {port.number: port for part in reversed(parts) for port in part.ports}
+    order = dict.fromkeys(port.number for part in parts for port in part.ports)
+    vips = sorted({vip for part in parts for vip in part.vips}, key=lambda address: (":" in address, address))
+    return replace(parts[0], ports=tuple(ports[number] for number in order), vips=tuple(vips))
 
 
 def parts_of(q: Reader, host: str, claims: tuple[Key, ...]) -> tuple[Service, ...]:
-    """What each of the declarations says of the host."""
-    return tuple(s for key in claims for s in q(declared, key) if s.host == host)
+    """What each of the declarations gives to the host, the first of them before all others."""
+    return joined(s for key in claims for s in q(declared, key) if s.host == host)
 
 
-def _alike(one: Service, other: Service) -> bool:
-    return one.source.kind == other.source.kind == "ServiceEntry" and (
-        (one.resolution, one.labels, one.selector, sorted(one.export_to))
-        == (other.resolution, other.labels, other.selector, sorted(other.export_to))
+def joined(declarations: Iterable[Service]) -> tuple[Service, ...]:
+    """Declarations of one host without what they lose to those before them; who gives nothing is left out."""
+    said = list(declarations)
+    if any(service.source.kind == "Service" for service in said):
+        said = [service for service in said if service.source.kind == "Service"]
+    parts: list[Service] = []
+    ports: dict[int, Port] = {}
+    for service in said:
+        if parts and not fits(parts[0], service, ports):
+            continue
+        own = tuple(port for port in service.ports if not overruled(service, port, ports.get(port.number)))
+        if own or not service.ports:
+            parts.append(service if own == service.ports else replace(service, ports=own))
+            ports = {port.number: port for port in own} | ports
+    return tuple(parts)
+
+
+def fits(first: Service, other: Service, ports: Mapping[int, Port]) -> bool:
+    """Whether an entry adds to a host that `first` and others already give these ports.
+
+    It does when both are alike, or when it says nothing of ports that is not said already.
+    """
+    return (
+        first.source.kind == other.source.kind == "ServiceEntry"
+        and first.namespace == other.namespace
+        and first.resolution is other.resolution
+        and (not difference(first, other) or all(_same(port, ports.get(port.number)) for port in other.ports))
     )
+
+
+def difference(one: Service, other: Service) -> str:
+    """The field in which two entries are not alike; empty when they are."""
+    if one.resolution is not other.resolution:
+        return "spec.resolution"
+    if one.selector != other.selector:
+        return "spec.workloadSelector"
+    if set(one.export_to) != set(other.export_to):
+        return "spec.exportTo"
+    return "metadata.labels" if one.labels != other.labels else ""
+
+
+def overruled(service: Service, port: Port, held: Port | None) -> bool:
+    """Whether the word of an older entry on a port leaves this one no place."""
+    if held is None:
+        return False
+    # such a host has one endpoint for each port, and the older entry says which
+    return service.resolution is Resolution.DNS_ROUND_ROBIN or not _same(port, held)
+
+
+def _same(one: Port, other: Port | None) -> bool:
+    return other is not None and (one.name, one.protocol) == (other.name, other.protocol)
+
+
+def export_to(q: Reader, key: Key) -> tuple[str, ...]:
+    """The namespaces that see an object's hosts, in the words of exportTo."""
+    found = q(declared, key)
+    return (found[0].export_to if found else ()) or q(world.settings).service_export_to
 
 
 # names that mean another host
