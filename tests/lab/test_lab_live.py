@@ -48,7 +48,8 @@ def test_a_host_is_a_machine_of_its_own(lab: Lab) -> None:
 
 def test_what_a_host_writes_is_its_own(lab: Lab) -> None:
     a, b = lab.hosts["a"], lab.hosts["b"]
-    for path in ("/etc/resolv.conf", "/etc/systemd/system/x.service", "/var/lib/isthmus/x", "/run/isthmus/x"):
+    services = ("/etc/systemd/system/x.service", "/srv/x/y")
+    for path in ("/etc/resolv.conf", *services, "/var/lib/isthmus/x", "/run/isthmus/x"):
         a.write(path, "only here\n", mode=0o600)
         assert a.read(path) == "only here\n"
         assert "only here" not in b.run(["cat", path], check=False).stdout

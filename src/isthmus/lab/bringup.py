@@ -1,6 +1,6 @@
 """A host's name and number become namespaces, mounts, a cable and addresses; done by the leader.
 
-    leader ──unshare──▶ holder: private /etc, /var/lib, /run, /dev/shm ──"mounted"──▶ leader
+    leader ──unshare──▶ holder: private /etc, /var/lib, /srv, /run, /dev/shm ──"mounted"──▶ leader
     leader: veth from the bridge into the holder's network namespace ──ip batch──▶ holder: addresses ──"up"──▶
 
 The holder is pid 1 of the host's pid namespace: it ignores SIGCHLD, so that the kernel reaps orphans, and
@@ -54,6 +54,7 @@ printf '%s' "$name" | sha256sum | cut -c1-32 > machine-id
 own /var/lib {BEHIND}/var-lib
 rm -rf isthmus mysql
 mount -t tmpfs -o mode=1777 "$name" /dev/shm
+mount -t tmpfs -o mode=755 "$name" /srv
 mount -t tmpfs -o mode=755 "$name" /run
 mkdir -m 1777 /run/lock
 cd /
