@@ -16,7 +16,7 @@ from real_envoy import can_unshare
 from real_plane import Plane, document, read, up
 
 from isthmus.api.meta import Key
-from isthmus.envoy.resource import CLUSTER, ROUTES, ProxyId
+from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ProxyId
 from isthmus.server.admission import Rejected
 from isthmus.store.base import Create
 
@@ -245,6 +245,44 @@ async def test_a_service_entry_that_takes_a_services_host(mesh: Mesh) -> None:
     }
     assert held == before
     assert not any(word in str(held) for word in ("198.51.100.1", "192.0.2.1", "8888", "9999"))
+
+
+async def test_of_two_entries_for_one_host_nothing_of_the_loser_arrives(mesh: Mesh) -> None:
+    def entry(name: str, octet: int, resolution: str, *ports: tuple[int, str]) -> dict[str, Any]:
+        listed = [{"number": number, "name": f"p{number}", "protocol": word} for number, word in ports]
+        spec = {"hosts": ["db.mesh"], "addresses": [f"198.51.100.{octet}"], "resolution": resolution}
+        return document(
+            "ServiceEntry", name, {**spec, "ports": listed, "endpoints": [{"address": f"192.0.2.{octet}"}]}
+        )
+
+    await mesh.write(entry("one", 1, "STATIC", (9000, "TCP")))
+    await mesh.told("ServiceEntry", "one", "Programmed", "True")
+    await mesh.holds_all()
+    before = (await mesh.envoy.held()).resources
+    await mesh.write(entry("two", 2, "DNS", (9000, "TCP"), (9001, "HTTP")))
+    text = await mesh.told("ServiceEntry", "two", "Resolved", "False")
+    assert "spec.resolution: db.mesh is already declared by ServiceEntry/shop/one" in text
+    assert "keep one of the two" in text
+    await mesh.told("ServiceEntry", "one", "Resolved", "True")
+    await mesh.write(entry("zwei", 3, "STATIC", (9000, "HTTP"), (9002, "TCP")))
+    text = await mesh.told("ServiceEntry", "zwei", "Resolved", "False")
+    assert "spec.ports[0]: port 9000 of db.mesh is TCP" in text
+    await mesh.holds_all()
+    held = (await mesh.envoy.held()).resources
+    assert {
+        (kind, name) for kind, content in held.items() for name in content if name not in before[kind]
+    } == {(LISTENER, "198.51.100.3_9002"), (CLUSTER, "outbound|9002||db.mesh"),
+          (ENDPOINTS, "outbound|9002||db.mesh")}  # fmt: skip
+    assert all(held[kind][name] == each for kind, content in before.items() for name, each in content.items())
+    # the older one goes: the next has the host
+    await mesh.plane.delete(Key("ServiceEntry", "shop", "one"))
+    await mesh.told("ServiceEntry", "two", "Resolved", "True")
+    await mesh.holds_all()
+    held = (await mesh.envoy.held()).resources
+    assert {name for name in held[CLUSTER] if name.endswith("db.mesh")} == {
+        "outbound|9000||db.mesh",
+        "outbound|9001||db.mesh",
+    }
 
 
 async def test_of_rules_that_contradict_the_older_counts(mesh: Mesh) -> None:
