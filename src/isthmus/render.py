@@ -21,11 +21,12 @@ from google.protobuf.message import Message
 from isthmus.api.codec import decode
 from isthmus.api.core import NamespaceSpec
 from isthmus.api.documents import Document
+from isthmus.api.inspection import inspected
 from isthmus.api.kinds import ISTHMUS, KINDS, kind_by_type
 from isthmus.api.mesh import MeshConfigSpec
 from isthmus.api.meta import Key, Object, ObjectMeta, Problem
 from isthmus.api.networking.workload_entry import WorkloadEntrySpec
-from isthmus.api.validate import validate
+from isthmus.api.unknown import without_unknown
 from isthmus.engine import Engine
 from isthmus.envoy.manifest import manifest
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Manifest, ProxyId
@@ -38,8 +39,6 @@ from isthmus.server.vips import with_vips
 
 DESCRIBED = "(described)"
 """The name of a proxy that no object speaks of; no object can have this name."""
-UNKNOWN_FIELD = "unknown field"
-"""What decoding says of a field that the kind does not have."""
 _ISTIO_ROOT = "istio-system"
 
 _SECTIONS: Mapping[str, tuple[str, type[Message]]] = {
@@ -63,16 +62,14 @@ def read(documents: Sequence[Document]) -> tuple[list[Object], list[tuple[Docume
         if (foreign := _foreign(document)) is not None:
             problems.append((document, foreign))
             continue
-        obj, found = decode(document.data)
+        problems += ((document, problem) for problem in inspected(document.data))
+        obj = _understood(document.data)
         if obj is None:
-            obj, _ = decode(_without_unknown(document.data, found))
-        if obj is not None:
-            found = [*found, *validate(obj)]
-            if obj.key in objects:
-                text = f"{obj.key} is given more than once"
-                found.append(Problem("metadata.name", text, "keep one of them"))
-            objects[obj.key] = obj
-        problems += ((document, problem) for problem in found)
+            continue
+        if obj.key in objects:
+            text = f"{obj.key} is given more than once"
+            problems.append((document, Problem("metadata.name", text, "keep one of them")))
+        objects[obj.key] = obj
     return list(objects.values()), problems
 
 
@@ -87,19 +84,10 @@ def _foreign(document: Document) -> Problem | None:
     return Problem("kind", f"{kind} of {api_version} is not read by the mesh: left out", severity="warning")
 
 
-def _without_unknown(data: Mapping[str, Any], problems: Iterable[Problem]) -> Any:
-    """The document without the fields that nobody knows, as an API server prunes it."""
-    unknown = {problem.field for problem in problems if problem.text == UNKNOWN_FIELD}
-
-    def pruned(value: Any, path: str) -> Any:
-        if isinstance(value, list):
-            return [pruned(item, f"{path}[{index}]") for index, item in enumerate(value)]
-        if not isinstance(value, Mapping):
-            return value
-        inner = {name: f"{path}.{name}" if path else str(name) for name in value}
-        return {name: pruned(value[name], inner[name]) for name in value if inner[name] not in unknown}
-
-    return pruned(data, "")
+def _understood(data: Mapping[str, Any]) -> Object | None:
+    """The object without the fields that nobody knows, as an API server prunes it."""
+    kind = kind_by_type(str(data.get("apiVersion")), str(data.get("kind")))
+    return decode(without_unknown(data, kind)[0])[0] if kind else None
 
 
 def settings_from(config: Mapping[str, Any], objects: Iterable[Object]) -> tuple[MeshSettings, list[Problem]]:

@@ -151,20 +151,59 @@ def test_bodies_that_are_refused(server: KubeServer, body: Any, code: int, words
     assert words in message
 
 
-def test_every_mistake_of_an_object_is_a_cause(server: KubeServer) -> None:
-    http = {"route": [{"destination": {"host": "a"}, "wieght": 80}], "timeout": "soon"}
-    reply = server.request("POST", ROUTES, virtual_service("a", http, host=["a"]))
-    code, reason, message = status(reply)
-    assert (code, reason) == (422, "Invalid")
-    assert message.startswith('VirtualService.networking.istio.io "a" is invalid: [')
-    assert {cause["field"]: cause["message"] for cause in reply.document["details"]["causes"]} == {
-        "spec.host": "unknown field (did you mean hosts?)",
-        "spec.http[0].route[0].wieght": "unknown field (did you mean weight?)",
-        "spec.http[0].timeout": (
-            'Invalid value: "soon": is not a duration: '
-            "must be a valid duration greater than 1ms, such as 500ms, 1.5s or 2m30s"
-        ),
+SOON = (
+    'Invalid value: "soon": is not a duration: '
+    "must be a valid duration greater than 1ms, such as 500ms, 1.5s or 2m30s"
+)
+WRONG = {
+    "spec.http[0].timeout": SOON,
+    "spec.http[0].retries.attempts": (
+        "Invalid value: -1: attempts cannot be negative (0 switches retries off)"
+    ),
+}
+UNKNOWN = {
+    "spec.host": "unknown field (did you mean hosts?)",
+    "spec.http[0].route[0].wieght": "unknown field (did you mean weight?)",
+}
+
+
+@pytest.mark.parametrize(
+    ("level", "code", "causes", "warned"),
+    [
+        ("Strict", 400, UNKNOWN | WRONG, set()),
+        ("Warn", 422, WRONG, set(UNKNOWN)),
+        ("Ignore", 422, WRONG, set()),
+    ],
+)
+def test_every_mistake_of_an_object_is_a_cause(
+    server: KubeServer, level: str, code: int, causes: dict[str, str], warned: set[str]
+) -> None:
+    """Those of its form and those of its meaning; with `Warn`, unknown fields are none of them."""
+    http = {
+        "route": [{"destination": {"host": "a"}, "wieght": 80}],
+        "timeout": "soon",
+        "retries": {"attempts": -1},
     }
+    made = server.request("POST", f"{ROUTES}?fieldValidation={level}", virtual_service("a", http, host=["a"]))
+    put = server.request(
+        "PATCH",
+        f"{ROUTES}/a?fieldValidation={level}&fieldManager=me",
+        virtual_service("a", http, host=["a"]),
+        headers={"Content-Type": "application/apply-patch+yaml"},
+    )
+    for reply in (made, put):
+        assert reply.code == code
+        assert {cause["field"]: cause["message"] for cause in reply.document["details"]["causes"]} == causes
+        assert {warning.split('\\"')[1] for warning in reply.warnings} == warned
+
+
+def test_unknown_fields_are_told_with_what_is_refused(server: KubeServer) -> None:
+    http = {"route": [{"destination": {"host": "a"}}], "retries": {"attempts": -1}}
+    reply = server.request("POST", ROUTES, virtual_service("a", http, host=["a"]))
+    assert [cause["field"] for cause in reply.document["details"]["causes"]] == [
+        "spec.http[0].retries.attempts"
+    ]
+    assert reply.warnings == ['299 - "unknown field \\"spec.host\\""']
 
 
 def test_warnings_come_in_headers(server: KubeServer) -> None:

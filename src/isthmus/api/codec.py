@@ -6,16 +6,19 @@ Object   --encode--> document        Object --facts--> what the engine sees
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from isthmus.api.fields import fields, json_type, model_at, nearest, path, without_nulls
 from isthmus.api.kinds import KINDS, Kind, kind_by_type
 from isthmus.api.meta import Fact, Key, Model, Object, ObjectMeta, Preserving, Problem
-from isthmus.api.mistakes import REQUIRED, first, null, said, seen, wrong_type
+from isthmus.api.mistakes import MOST_PROBLEMS, REQUIRED, first, null, said, seen, wrong_type
 
 M = TypeVar("M", bound=Model)
+Location = tuple[str | int, ...]
 
 _JSON = json.JSONEncoder(allow_nan=False)
 _FRAME = ("apiVersion", "kind", "metadata", "status")
@@ -74,25 +77,42 @@ class Metadata(Model):
     """Read and dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Misread:
+    """A place of a document that cannot be read as what its kind has there."""
+
+    location: Location
+    problem: Problem
+    what: Literal["value", "key", "surplus"] = "value"
+    """Which is wrong: the value, or its absence; the key of a map's entry; that anything is there at all."""
+
+
 def decode(document: Any, *, default_namespace: str = "default") -> tuple[Object | None, list[Problem]]:
-    """The object that a document spells, or None and every problem that it has."""
+    """The object that a document spells, or None and every problem of its form."""
+    obj, misreads = read(document, default_namespace=default_namespace)
+    return obj, first(misread.problem for misread in misreads) if misreads else []
+
+
+def read(document: Any, *, default_namespace: str = "default") -> tuple[Object | None, list[Misread]]:
+    """The object that a document spells, or None and every place that cannot be read."""
     if not isinstance(document, Mapping):
-        return None, [Problem("", f"should be an object with apiVersion and kind, is {seen(document)}")]
-    kind, problems = _kind(document)
+        text = f"should be an object with apiVersion and kind, is {seen(document)}"
+        return None, [Misread((), Problem("", text))]
+    kind, misreads = _kind(document)
     if kind is None:
-        return None, problems
-    problems += _unknown_fields(document, kind)
-    metadata, metadata_problems = _parse(Metadata, document.get("metadata"), "metadata")
-    problems += metadata_problems
-    spec, spec_problems = _spec(document, kind)
-    problems += spec_problems
+        return None, misreads
+    misreads += _unknown_fields(document, kind)
+    metadata, of_metadata = _parse(Metadata, document.get("metadata"), "metadata")
+    misreads += of_metadata
+    spec, of_spec = _spec(document, kind)
+    misreads += of_spec
     status = document.get("status") or {}
     if not isinstance(status, Mapping):
-        problems.append(Problem("status", wrong_type("status", "object", status)))
-    meta, meta_problems = _meta(metadata, kind, default_namespace) if metadata is not None else (None, [])
-    problems += meta_problems
-    if problems or meta is None or spec is None:
-        return None, problems
+        misreads.append(_misread("status", wrong_type("status", "object", status)))
+    meta, of_meta = _meta(metadata, kind, default_namespace) if metadata is not None else (None, [])
+    misreads += of_meta
+    if misreads or meta is None or spec is None:
+        return None, misreads
     return Object(Key(kind.kind, meta.namespace, meta.name), meta, spec, status), []
 
 
@@ -146,28 +166,32 @@ def facts(obj: Object) -> Fact:
     return Fact(obj.key, obj.meta.labels, obj.meta.annotations, obj.meta.creation_timestamp, obj.spec)
 
 
-def _kind(document: Mapping[str, Any]) -> tuple[Kind | None, list[Problem]]:
-    problems = []
+def _misread(field: str, text: str, hint: str = "") -> Misread:
+    return Misread(tuple(filter(None, field.split("."))), Problem(field, text, hint))
+
+
+def _kind(document: Mapping[str, Any]) -> tuple[Kind | None, list[Misread]]:
+    misreads = []
     for field in ("apiVersion", "kind"):
         value = document.get(field)
         if value is None or value == "":
-            problems.append(Problem(field, REQUIRED))
+            misreads.append(_misread(field, REQUIRED))
         elif not isinstance(value, str):
-            problems.append(Problem(field, f"should be a string, is {seen(value)}"))
-    if problems:
-        return None, problems
+            misreads.append(_misread(field, f"should be a string, is {seen(value)}"))
+    if misreads:
+        return None, misreads
     api_version, name = document["apiVersion"], document["kind"]
     kind = kind_by_type(api_version, name)
     if kind is not None:
         return kind, []
     if name in KINDS:
         served = ", ".join(KINDS[name].api_versions)
-        return None, [Problem("apiVersion", f"{name} is not served as {api_version}", f"use {served}")]
+        return None, [_misread("apiVersion", f"{name} is not served as {api_version}", f"use {served}")]
     hint = nearest(name, KINDS) or f"kinds are {', '.join(KINDS)}"
-    return None, [Problem("kind", f"{name} of {api_version} is not a kind that is served here", hint)]
+    return None, [_misread("kind", f"{name} of {api_version} is not a kind that is served here", hint)]
 
 
-def _spec(document: Mapping[str, Any], kind: Kind) -> tuple[Model | None, list[Problem]]:
+def _spec(document: Mapping[str, Any], kind: Kind) -> tuple[Model | None, list[Misread]]:
     if not kind.has_spec:
         body = {name: value for name, value in document.items() if name not in _FRAME}
         if not issubclass(kind.spec_model, Preserving):
@@ -175,50 +199,52 @@ def _spec(document: Mapping[str, Any], kind: Kind) -> tuple[Model | None, list[P
             body = {name: value for name, value in body.items() if name in known}
         return _parse(kind.spec_model, body, "")
     if kind.needs_spec and document.get("spec") is None:
-        return None, [Problem("spec", null("spec", "object") if "spec" in document else REQUIRED)]
+        return None, [_misread("spec", null("spec", "object") if "spec" in document else REQUIRED)]
     return _parse(kind.spec_model, document.get("spec"), "spec")
 
 
-def _unknown_fields(document: Mapping[str, Any], kind: Kind) -> list[Problem]:
+def _unknown_fields(document: Mapping[str, Any], kind: Kind) -> list[Misread]:
     if not kind.has_spec and issubclass(kind.spec_model, Preserving):
         return []
     known = set(_FRAME)
     known |= {"spec"} if kind.has_spec else set(fields(kind.spec_model))
     return [
-        Problem(str(name), "unknown field", nearest(str(name), known))
+        Misread((str(name),), Problem(str(name), "unknown field", nearest(str(name), known)), "surplus")
         for name in document
         if name not in known
     ]
 
 
-def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Problem]]:
+def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Misread]]:
     value = {} if value is None else value
     try:
         text = _JSON.encode(without_nulls(value, model))
     except (TypeError, ValueError, RecursionError) as error:
-        return None, [Problem(prefix, f"cannot be written as JSON: {error}")]
+        return None, [_misread(prefix, f"cannot be written as JSON: {error}")]
     try:
         return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
-        return None, first(_problems(model, error, prefix, value))
+        # no more of them than are told
+        return None, list(islice(_misreads(model, error, prefix, value), MOST_PROBLEMS + 1))
 
 
-def _problems(model: type[Model], error: ValidationError, prefix: str, value: Any) -> Iterable[Problem]:
+def _misreads(model: type[Model], error: ValidationError, prefix: str, value: Any) -> Iterable[Misread]:
     for mistake in error.errors(include_url=False):
         location = mistake["loc"]
+        what: Literal["value", "key", "surplus"] = "value"
         if location and location[-1] == "[key]":
-            location = location[:-1]
+            location, what = location[:-1], "key"
+        field = path(prefix, location)
         if mistake["type"] == "extra_forbidden":
             parent = model_at(model, location[:-1])
             hint = nearest(str(location[-1]), fields(parent)) if parent else ""
-            yield Problem(path(prefix, location), "unknown field", hint)
+            what, problem = "surplus", Problem(field, "unknown field", hint)
         elif mistake["type"] == "missing" and _is_null(value, location):
-            field = path(prefix, location)
-            yield Problem(field, null(field, json_type(model, location)))
+            problem = Problem(field, null(field, json_type(model, location)))
         else:
-            field = path(prefix, location)
             context = {**mistake.get("ctx", {}), "message": mistake["msg"]}
-            yield Problem(field, *said(mistake["type"], field, mistake["input"], context))
+            problem = Problem(field, *said(mistake["type"], field, mistake["input"], context))
+        yield Misread((prefix, *location) if prefix else location, problem, what)
 
 
 def _is_null(value: Any, location: Sequence[str | int]) -> bool:
@@ -230,21 +256,20 @@ def _is_null(value: Any, location: Sequence[str | int]) -> bool:
     return value is None
 
 
-def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[ObjectMeta | None, list[Problem]]:
-    problems = []
+def _meta(metadata: Metadata, kind: Kind, default_namespace: str) -> tuple[ObjectMeta | None, list[Misread]]:
+    misreads = []
     if not metadata.name:
-        problems.append(Problem("metadata.name", REQUIRED))
+        misreads.append(_misread("metadata.name", REQUIRED))
     if metadata.namespace and not kind.namespaced:
-        problems.append(
-            Problem("metadata.namespace", f"a {kind.kind} stands in no namespace", "leave it out")
-        )
+        problem = Problem("metadata.namespace", f"a {kind.kind} stands in no namespace", "leave it out")
+        misreads.append(Misread(("metadata", "namespace"), problem, "surplus"))
     version = metadata.resource_version
     if version and not (version.isascii() and version.isdigit() and len(version) < 19):
-        problems.append(
-            Problem("metadata.resourceVersion", f"Invalid value: {seen(version)}: is no version of ours")
-        )
-    if problems:
-        return None, problems
+        text = f"Invalid value: {seen(version)}: is no version of ours"
+        problem = Problem("metadata.resourceVersion", text)
+        misreads.append(Misread(("metadata", "resourceVersion"), problem, "surplus"))
+    if misreads:
+        return None, misreads
     return ObjectMeta(
         name=metadata.name,
         namespace=(metadata.namespace or default_namespace) if kind.namespaced else "",

@@ -12,7 +12,8 @@ from isthmus.api.fields import nearest
 from isthmus.api.meta import Problem
 
 REQUIRED = "Required value"
-_MOST_PROBLEMS = 1000
+MOST_PROBLEMS = 1000
+"""More of one severity are not told."""
 _WANTED = {
     "string_type": "string",
     "string_sub_type": "string",
@@ -65,14 +66,14 @@ def first(problems: Iterable[Problem]) -> list[Problem]:
     count = Counter[str]()
     for problem in problems:
         count[problem.severity] += 1
-        if count[problem.severity] <= _MOST_PROBLEMS:
+        if count[problem.severity] <= MOST_PROBLEMS:
             told.append(problem)
         elif problem.severity == "error":
             break
     severities: tuple[Literal["error", "warning"], ...] = ("error", "warning")
     for severity in severities:
-        if count[severity] > _MOST_PROBLEMS:
-            text = f"has more {severity}s than the {_MOST_PROBLEMS} that are told here"
+        if count[severity] > MOST_PROBLEMS:
+            text = f"has more {severity}s than the {MOST_PROBLEMS} that are told here"
             told.append(Problem("", text, severity=severity))
     return told
 

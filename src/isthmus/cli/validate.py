@@ -45,21 +45,9 @@ def validate(files: tuple[str, ...], more: tuple[str, ...], namespace: str, outp
 
 def judged(document: "Document") -> Entry:
     """What there is to say about one document: every mistake, those of decoding and those of meaning."""
-    from isthmus.api.codec import decode
-    from isthmus.api.kinds import kind_by_type
-    from isthmus.api.unknown import without_unknown
-    from isthmus.api.validate import validate as problems_of
+    from isthmus.api.inspection import inspected
 
-    data = document.data
-    obj, problems = decode(data)
-    if obj is None:
-        # what is only too much is set aside, so that the rules can judge the rest all the same
-        kind = kind_by_type(*(str(data.get(name)) for name in ("apiVersion", "kind")))
-        known = without_unknown(data, kind)[0] if kind else data
-        obj = decode(known)[0] if known != data else None
-    if obj is not None:
-        problems = [*problems, *problems_of(obj)]
-    return _entry(document.place, data, problems)
+    return _entry(document.place, document.data, inspected(document.data))
 
 
 def _entry(source: str, data: Any, problems: "Sequence[Problem]") -> Entry:

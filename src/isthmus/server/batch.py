@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isthmus.api.codec import decode, encode
+from isthmus.api.inspection import inspected
 from isthmus.api.kinds import KINDS
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.clock import rfc3339
@@ -38,10 +39,16 @@ async def apply_batch(
     if not documents:
         return answer({"results": []})
     names = [_name(document) for document in documents]
-    decoded = [decode(document) for document in documents]
-    errors = [(index, problem) for index, (_, problems) in enumerate(decoded) for problem in problems]
+    decoded = [decode(document)[0] for document in documents]
+    errors = [
+        (index, problem)
+        for index, (document, obj) in enumerate(zip(documents, decoded, strict=True))
+        if obj is None
+        for problem in inspected(document)
+        if problem.severity == "error"
+    ]
     writer = _Writer(manager_name(request), rfc3339(now()))
-    drafts = {index: writer.draft(obj) for index, (obj, _) in enumerate(decoded) if obj is not None}
+    drafts = {index: writer.draft(obj) for index, obj in enumerate(decoded) if obj is not None}
     for draft in drafts.values():
         _authorise(user, draft.obj.key)
     errors += [(index, problem) for index, draft in drafts.items() for problem in _unbatchable(draft.obj)]

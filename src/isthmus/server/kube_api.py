@@ -140,7 +140,7 @@ def told(handler: Handler) -> Handler:
             failure = _failure(error)
             if failure.code == 500:
                 _log.exception("request failed method=%s path=%s", request.method, request.url.path)
-        response = answer(failure.document(), code=failure.code)
+        response = answer(failure.document(), code=failure.code, warnings=failure.warnings)
         if again := failure.details.get("retryAfterSeconds"):
             response.headers["retry-after"] = str(again)
         return response

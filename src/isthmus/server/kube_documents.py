@@ -7,17 +7,17 @@ Strict   refused: 400
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 
 from isthmus.api.codec import decode
 from isthmus.api.defaults import defaulted
+from isthmus.api.inspection import inspected
 from isthmus.api.meta import Key, Object, Problem
 from isthmus.api.mistakes import wrong_type
 from isthmus.api.unknown import without_unknown
-from isthmus.api.validate import validate
 from isthmus.server.kube_http import Target
 from isthmus.server.status_errors import Failure, bad_request, cause, invalid, option_invalid, undecodable
 
@@ -50,11 +50,12 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def decoded(
-    document: Any, wanted: Target, level: str, *, patched: bool = False
+    document: Any, wanted: Target, level: str, *, patched: bool = False, sent: Any = None
 ) -> tuple[Object, tuple[str, ...]]:
     """The object in a request's body, which must be the one that the path names, and warnings.
 
-    `patched`: the document is not the client's, but what its patch made of ours.
+    `patched`: the document is not the client's, but what its patch made of ours. `sent`: what the client sent
+    instead, when unknown fields were already taken out of it.
     """
     if not isinstance(document, dict):
         raise bad_request("the body of the request is not an object")
@@ -62,15 +63,17 @@ def decoded(
         document = {"apiVersion": wanted.api_version, "kind": wanted.kind.kind} | document
     _check_type(document, wanted, patched=patched)
     known, unknown = without_unknown(document, wanted.kind)
-    obj, problems = decode(known, default_namespace=wanted.namespace or "")
+    if sent is not None:
+        document, (_, unknown) = sent, without_unknown(sent, wanted.kind)
     if unknown and level == "Strict":
-        raise _strict(document, wanted, unknown, problems if obj is None else validate(obj))
+        raise _strict(document, wanted, unknown, _errors(known, wanted))
+    warnings = tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
+    obj, _ = decode(known, default_namespace=wanted.namespace or "")
     if obj is None:
-        # one round shows every mistake
-        told = _unknown(document, unknown) if level != "Ignore" else []
-        raise undecodable(wanted.kind, wanted.name or _name(document), [*told, *problems])
+        errors = _errors(known, wanted)
+        raise undecodable(wanted.kind, wanted.name or _name(document), errors, warnings=warnings)
     if wrong := list(_status_problems(obj.status)):
-        raise invalid(obj.key, wrong)
+        raise invalid(obj.key, [*wrong, *_errors(known, wanted)], warnings=warnings)
     if wanted.name and obj.key.name != wanted.name:
         raise bad_request(
             f"the name of the object ({obj.key.name}) does not match the name on the URL ({wanted.name})"
@@ -79,7 +82,7 @@ def decoded(
         raise bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
-    return defaulted(obj), tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
+    return defaulted(obj), warnings
 
 
 def _check_type(document: Mapping[str, Any], wanted: Target, *, patched: bool) -> None:
@@ -113,12 +116,13 @@ def _status_problems(status: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem(f"{field}.{name}", wrong_type(f"{field}.{name}", "string", value))
 
 
-def _strict(document: Any, wanted: Target, unknown: list[str], others: list[Problem]) -> Failure:
+def _strict(
+    document: Mapping[str, Any], wanted: Target, unknown: Sequence[str], others: Sequence[Problem]
+) -> Failure:
     """What is refused for unknown fields; the causes name all that is wrong, so that one round is enough."""
     told = ", ".join(f'unknown field "{path}"' for path in unknown)
     key = Key(wanted.kind.kind, wanted.namespace or "", wanted.name or _name(document))
-    problems = _unknown(document, unknown)
-    problems += [problem for problem in others if problem.severity == "error"]
+    problems = [*_unknown(document, unknown), *others]
     details = {
         "name": key.name,
         "group": wanted.kind.group,
@@ -128,7 +132,12 @@ def _strict(document: Any, wanted: Target, unknown: list[str], others: list[Prob
     return Failure(400, "BadRequest", f"strict decoding error: {told}", details)
 
 
-def _unknown(document: Mapping[str, Any], paths: list[str]) -> list[Problem]:
+def _errors(document: Mapping[str, Any], wanted: Target) -> list[Problem]:
+    found = inspected(document, default_namespace=wanted.namespace or "")
+    return [problem for problem in found if problem.severity == "error"]
+
+
+def _unknown(document: Mapping[str, Any], paths: Sequence[str]) -> list[Problem]:
     by_field = {problem.field: problem for problem in decode(document)[1]}
     return [by_field.get(path, Problem(path, "unknown field")) for path in paths]
 

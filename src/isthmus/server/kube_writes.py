@@ -47,7 +47,7 @@ from isthmus.server.managed_fields import (
 )
 from isthmus.server.merge_shapes import shape_of
 from isthmus.server.patching import Inapplicable, Unpatchable, json_patch, merge_patch, strategic_merge
-from isthmus.server.status_errors import Failure, bad_request, cause, invalid, not_found, option_invalid
+from isthmus.server.status_errors import Failure, bad_request, invalid, not_found, option_invalid
 from isthmus.server.translated import with_condition
 from isthmus.store.base import MODIFIED, Conflict, Mutate, NotFound, Store, StoreError
 
@@ -76,14 +76,12 @@ class Writes:
             if found := await join_tokens.problems(self.store, obj):
                 raise invalid(obj.key, found)
             obj, token = join_tokens.issue(obj, self.mint_token, self.now)
-        outcome = await self._admit(
-            Draft(obj, "create", finish=self._owned(request, wanted, obj)), dry_run=dry_run
-        )
-        warnings = (*told, *outcome.warnings)
+        draft = Draft(obj, "create", finish=self._owned(request, wanted, obj))
+        outcome = await self._admit(draft, told, dry_run=dry_run)
         if token and not dry_run:
             document = encode(outcome.object, wanted.api_version) | {"status": {"token": token}}
-            return answer(document, code=201, warnings=warnings)
-        return answer(shown(outcome.object, wanted, request), code=201, warnings=warnings)
+            return answer(document, code=201, warnings=outcome.warnings)
+        return answer(shown(outcome.object, wanted, request), code=201, warnings=outcome.warnings)
 
     async def replace(self, request: Request, wanted: Target) -> Response:
         """A whole object, or its status, in place of the present one."""
@@ -128,8 +126,8 @@ class Writes:
             raise invalid(obj.key, [Problem("spec", "cannot be changed", "create another token")])
         finish = self._owned(request, wanted, obj)
         draft = Draft(obj, "update", obj.meta.resource_version or None, obj.meta.uid, finish)
-        outcome = await self._admit(draft, dry_run=is_dry_run(request))
-        return answer(shown(outcome.object, wanted, request), warnings=(*told, *outcome.warnings))
+        outcome = await self._admit(draft, told, dry_run=is_dry_run(request))
+        return answer(shown(outcome.object, wanted, request), warnings=outcome.warnings)
 
     async def _write_status(
         self, request: Request, wanted: Target, obj: Object, told: tuple[str, ...] = ()
@@ -161,7 +159,7 @@ class Writes:
             problem = Problem("fieldManager", "Required value: is required for apply patch")
             raise option_invalid(request.method, problem)
         level, force = field_validation(request), bool(flag(request, "force"))
-        config = _configuration(body, wanted, level)
+        config = _configuration(body, wanted)
         manager = self._manager(request, wanted, "Apply")
 
         async def once(before: Object | None) -> Response:
@@ -169,7 +167,7 @@ class Writes:
                 raise not_found(wanted.key)
             _check_uid(before, config["metadata"].get("uid") or "")
             document, owned = self._applied(wanted, before, config, manager, force=force)
-            obj, told = decoded(document, wanted, level, patched=True)
+            obj, told = decoded(document, wanted, level, patched=True, sent=body)
             rows = entries(owned)
             finish = partial(as_applied, rows=rows)
             if wanted.status:
@@ -180,10 +178,10 @@ class Writes:
             pinned = before.meta.resource_version if before else None
             verb = "update" if before else "create"
             draft = Draft(obj, verb, pinned, finish=finish)  # type: ignore[arg-type]
-            outcome = await self._admit(draft, dry_run=is_dry_run(request))
+            outcome = await self._admit(draft, told, dry_run=is_dry_run(request))
             code = 201 if outcome.action == "created" else 200
             whole = shown(outcome.object, wanted, request)
-            return answer(whole, code=code, warnings=(*told, *outcome.warnings))
+            return answer(whole, code=code, warnings=outcome.warnings)
 
         return await self._again(wanted, once, pinned=bool(config["metadata"].get("resourceVersion")))
 
@@ -244,12 +242,15 @@ class Writes:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    async def _admit(self, draft: Draft, *, dry_run: bool) -> Outcome:
+    async def _admit(self, draft: Draft, told: tuple[str, ...], *, dry_run: bool) -> Outcome:
+        """What became of the draft; `told` are warnings that come before those about its meaning."""
         draft = replace(draft, obj=replace(draft.obj, status={}))
         try:
             (outcome,) = await self.admission.write([draft], dry_run=dry_run)
         except Rejected as rejected:
-            raise invalid(draft.obj.key, [problem for _, problem in rejected.errors]) from None
+            problems = [problem for _, problem in rejected.errors]
+            raise invalid(draft.obj.key, problems, warnings=told) from None
+        outcome = replace(outcome, warnings=(*told, *outcome.warnings))
         if dry_run:
             stands = await self.store.get(draft.obj.key)
             version = stands.meta.resource_version if stands else 0
@@ -309,7 +310,7 @@ def _pins(patch: Any) -> bool:
     return isinstance(metadata, dict) and bool(metadata.get("resourceVersion"))
 
 
-def _configuration(body: Any, wanted: Target, level: str) -> dict[str, Any]:
+def _configuration(body: Any, wanted: Target) -> dict[str, Any]:
     """What a manager wants, with known fields alone; a Failure when it is for another object."""
     if not isinstance(body, dict):
         raise bad_request("the body of the request is not an object")
@@ -326,17 +327,7 @@ def _configuration(body: Any, wanted: Target, level: str) -> dict[str, Any]:
             raise bad_request(f"metadata.{field} ({metadata[field]!r:.80}) does not match the URL ({path})")
     if metadata.get("managedFields") is not None:
         raise bad_request("metadata.managedFields must be nil")
-    known, unknown = without_unknown({**body, "metadata": metadata}, wanted.kind)
-    if unknown and level == "Strict":
-        told = ", ".join(f'unknown field "{path}"' for path in unknown)
-        causes = [cause(Problem(path, "unknown field")) for path in unknown]
-        details = {
-            "name": wanted.name,
-            "group": wanted.kind.group,
-            "kind": wanted.kind.kind,
-            "causes": causes,
-        }
-        raise Failure(400, "BadRequest", f"strict decoding error: {told}", details)
+    known, _ = without_unknown({**body, "metadata": metadata}, wanted.kind)
     config = {name: value for name, value in known.items() if value is not None}
     if wanted.kind.has_spec and "spec" in config:
         config["spec"] = without_nulls(config["spec"], wanted.kind.spec_model)

@@ -22,6 +22,8 @@ class Failure(Exception):
     details: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What the answer holds beside Kubernetes' fields."""
+    warnings: tuple[str, ...] = ()
+    """What is told all the same, in headers."""
 
     def document(self) -> dict[str, Any]:
         """The `Status` that tells it."""
@@ -103,7 +105,7 @@ def not_found(key: Key) -> Failure:
     return Failure(404, "NotFound", f'{resource(kind)} "{key.name}" not found', _details(kind, key))
 
 
-def invalid(key: Key, problems: Sequence[Problem]) -> Failure:
+def invalid(key: Key, problems: Sequence[Problem], *, warnings: tuple[str, ...] = ()) -> Failure:
     """422: the object has these problems, all of them."""
     kind = KINDS[key.kind]
     name = f"{key.kind}.{kind.group}" if kind.group else key.kind
@@ -114,6 +116,7 @@ def invalid(key: Key, problems: Sequence[Problem]) -> Failure:
         "Invalid",
         f'{name} "{key.name}" is invalid: ' + (f"[{told}]" if len(problems) > 1 else told),
         _given({"name": key.name, "group": kind.group, "kind": key.kind, "causes": causes}),
+        warnings=warnings,
     )
 
 
@@ -147,9 +150,11 @@ _REASONS = (
 """How Kubernetes begins what it says, and the word for it."""
 
 
-def undecodable(kind: Kind, name: str, problems: Sequence[Problem]) -> Failure:
+def undecodable(
+    kind: Kind, name: str, problems: Sequence[Problem], *, warnings: tuple[str, ...] = ()
+) -> Failure:
     """422 for a document that is no object of its kind."""
-    return invalid(Key(kind.kind, "", name), problems)
+    return invalid(Key(kind.kind, "", name), problems, warnings=warnings)
 
 
 def batch_invalid(errors: Sequence[tuple[int, str, Problem]]) -> Failure:

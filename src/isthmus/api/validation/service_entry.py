@@ -94,7 +94,6 @@ def _resolution(spec: ServiceEntrySpec, labels: Mapping[str, str]) -> Iterator[P
             yield warning("spec.workloadSelector", text, "set resolution to STATIC")
     if spec.resolution == "DYNAMIC_DNS":
         yield from _dynamic_dns(spec, labels)
-        return
     names = {port.name for port in spec.ports}
     by_name = spec.resolution in _DNS
     for index, one in enumerate(spec.endpoints):

@@ -50,21 +50,22 @@ def virtual_service(spec: VirtualServiceSpec, namespace: str) -> Iterator[Proble
 
 
 def _hosts(spec: VirtualServiceSpec, *, for_gateways: bool) -> Iterator[Problem]:
-    good = True
+    good: list[int] = []
     by_sni = any(match.sni_hosts for route in spec.tls for match in route.match)
     for index, host in enumerate(spec.hosts):
         field = f"spec.hosts[{index}]"
         fault = _host(host, generated=for_gateways and by_sni)
         if fault and address(host):
-            good = False
             yield from wrong(field, host, fault)
         elif host == "*" and not for_gateways:
-            good = False
             text = "wildcard host * is not allowed for virtual services bound to the mesh gateway"
             yield from wrong(field, host, text, "name the hosts")
-    for index, other in overlapping(spec.hosts) if good else ():
-        text = f"duplicate hosts in virtual service: {other} & {spec.hosts[index]}"
-        yield Problem(f"spec.hosts[{index}]", f'Duplicate value: "{spec.hosts[index]}": {text}')
+        else:
+            good.append(index)
+    hosts = [spec.hosts[index] for index in good]
+    for index, other in overlapping(hosts):
+        text = f"duplicate hosts in virtual service: {other} & {hosts[index]}"
+        yield Problem(f"spec.hosts[{good[index]}]", f'Duplicate value: "{hosts[index]}": {text}')
 
 
 def _host(host: str, *, generated: bool) -> str:
