@@ -214,3 +214,12 @@ def test_wait(kube: Kubectl) -> None:
     assert (waiting.returncode, out.splitlines(keepends=True)[-1]) == (0, met)
     found = kube.fine("wait", "ns/bookinfo", "--for=jsonpath={.metadata.name}=bookinfo", "--timeout=5s")
     assert found == "namespace/bookinfo condition met\n"
+
+
+def test_lists(kube: Kubectl) -> None:
+    """kubectl validates a `List` by `/openapi/v2`, which must be there (decision 028)."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [service("a"), service("b", 9081)]})
+    commands = (("create",), ("replace",), ("apply", "--server-side", "--force-conflicts"), ("apply",))
+    for verb, *options in commands:
+        assert len(kube.fine(verb, *options, "-f", "-", stdin=text).splitlines()) == 2
+    assert kube.fine("get", "svc", "-o", "name") == "service/a\nservice/b\n"
