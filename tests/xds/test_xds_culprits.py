@@ -29,7 +29,7 @@ from isthmus.registry.feed import Feed
 from isthmus.server.status import judged
 from isthmus.store.base import Create, Delete, Mutate
 from isthmus.store.sqlite import SqliteStore
-from isthmus.xds.culprits import SEPARABLE, guilty
+from isthmus.xds.culprits import SEPARABLE, SILENCE_S, guilty
 from isthmus.xds.fleet import Fleet, Stream
 from isthmus.xds.verdicts import Verdict
 from isthmus.xds.vetting import PATIENCE_S, Vetting
@@ -72,6 +72,8 @@ def manifest(q: Reader, type_url: str, proxy: ProxyId) -> Manifest:
     """One table of all rules, and one of those whose answer begins with `both`."""
     if type_url != ROUTES:
         return {}
+    if q.input("broken"):
+        raise RuntimeError("a bug")
     said = words(q, "VirtualService") | words(q, "DestinationRule")
     tables = {"80": said, "81": {k: text for k, text in said.items() if "=both" in text}}
     return {
@@ -317,8 +319,11 @@ async def test_a_canary_that_ends_or_falls_silent_leaves_it_refused(tmp_path: Pa
         await made.save(rule("a", "bad"), rule("b", "two"))
         answer(made.fleet, made.stream)
         assert made.speak_once()
-        assert 0 < (made.fleet.wait_s(made.stream) or 0) <= PATIENCE_S
         made.clock[0] += PATIENCE_S + 0.1
+        answer(made.fleet, made.stream)
+        assert made.said()["a"] == "Pending"
+        assert 0 < (made.fleet.wait_s(made.stream) or 0) <= SILENCE_S - PATIENCE_S
+        made.clock[0] += SILENCE_S
         answer(made.fleet, made.stream)
         assert made.tables["80"] == "(old)"
         assert made.said()["a"] == "Rejected"
@@ -344,6 +349,20 @@ def ended(suspects: list[Key], taken: Callable[[frozenset[Key]], bool]) -> tuple
         except StopIteration as end:
             return end.value, steps
         steps += 1
+
+
+async def test_a_bug_of_ours_leaves_it_refused(tmp_path: Path) -> None:
+    async with world(tmp_path, rule("a", "one"), rule("b", "one")) as made:
+        await made.save(rule("a", "bad"), rule("b", "two"))
+        answer(made.fleet, made.stream)
+        made.engine.commit({("broken",): True})
+        assert made.speak_once()
+        made.engine.commit({("broken",): None})
+        made.speak()
+        assert made.tables["80"] == "(old)"
+        assert made.said() == {"a": "Rejected", "b": "Rejected"}
+        await made.write(rule("a", "good"))
+        assert made.tables == {"80": "a=good b=two"}
 
 
 async def test_what_is_in_force_outlives_the_control_plane(tmp_path: Path) -> None:

@@ -20,13 +20,16 @@ from isthmus.engine import Reader
 from isthmus.envoy.resource import Manifest, ProxyId, Resource
 from isthmus.xds.delta import Refusal
 from isthmus.xds.verdicts import Aside
-from isthmus.xds.vetting import CANARY, PATIENCE_S, Vetting
+from isthmus.xds.vetting import CANARY, Vetting
 
 T = TypeVar("T")
 
 SEPARABLE = frozenset({"VirtualService"})
 """Kinds of which one may be set aside: what calls do without it is what they did before it came. Without a
 rule on access or TLS they would do what is forbidden: the last good version of everything stays then."""
+
+SILENCE_S = 10.0
+"""For so long a search waits for a word: nothing gets worse meanwhile, what was refused is not sent."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,14 +137,14 @@ class Culprits:
             while self._case is not None or self._waiting:
                 if self._case is None:
                     self._case = self._begin(*self._waiting.popleft())
-                elif not self._step(self._case):
+                elif not self._goes_on(self._case):
                     return
         finally:
             self._busy = False
 
     def wake_at(self) -> float | None:
         """When the canary will have been silent for too long."""
-        return None if self._case is None else self._case.asked_at + PATIENCE_S
+        return None if self._case is None else self._case.asked_at + SILENCE_S
 
     def _doubt(self, resource: Resource, text: str) -> bool:
         """Whether it waits until it is known who is to blame."""
@@ -158,20 +161,26 @@ class Culprits:
             return found.get(resource.name)
 
         suspects = self._stage.newest_first(key for key in resource.sources if key.kind in SEPARABLE)
-        for proxy in self._holders(resource) if suspects else ():
-            case = _Case(resource, text, proxy, suspects, made, guilty(suspects))
-            if self._stands(case):
-                case.out = next(case.search)
-                return case
-        self._vetting.settle(
-            resource, text
-        )  # it was refused, and is wanted no longer, or nobody can be spared
-        return None
+        proxy = next(iter(self._holders(resource)), None)
+        if proxy is None or not suspects:
+            self._vetting.settle(resource, text)
+            return None
+        case = _Case(resource, text, proxy, suspects, made, guilty(suspects))
+        case.out = next(case.search)
+        return case
 
     def _stands(self, case: _Case) -> bool:
         """Whether what was refused is still what the proxy should hold."""
         now = self._stage.without((), lambda q: case.made(q, case.proxy), bare=False)
         return now is not None and _alike(now, case.resource)
+
+    def _goes_on(self, case: _Case) -> bool:
+        try:
+            return self._step(case)
+        except Exception:  # a bug of ours: the refusal counts as it is
+            _log.exception("search failed: %s", case.resource.name)
+            self._close(case, ())
+            return True
 
     def _step(self, case: _Case) -> bool:
         """Whether the search came a step further, or to its end."""
@@ -184,7 +193,7 @@ class Culprits:
             case.trial = trial or _NOTHING
         taken = case.trial is _NOTHING or self._vetting.takes(case.trial)
         if taken is None:
-            if self._now() < case.asked_at + PATIENCE_S and self._vetting.is_open:
+            if self._now() < case.asked_at + SILENCE_S and self._vetting.is_open:
                 return False
             self._close(case, ())
             return True
