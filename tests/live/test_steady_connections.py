@@ -268,7 +268,7 @@ def test_a_mysql_connection_and_requests_survive_unrelated_changes(shop: Shop) -
         assert min(taken.values()) >= CHANGES // BATCH, (name, taken)
 
 
-def test_no_request_fails_while_routes_subsets_and_endpoints_change(shop: Shop) -> None:
+def test_no_request_fails_while_routes_subsets_endpoints_and_mtls_change(shop: Shop) -> None:
     loads, streams = _loads(shop), _streams(shop)
     until = time.monotonic() + 15
     number = 0
@@ -280,15 +280,19 @@ def test_no_request_fails_while_routes_subsets_and_endpoints_change(shop: Shop) 
     for host in ("shop", "echo"):
         for kind in ("VirtualService", "DestinationRule"):
             shop.delete(kind, host)
+    shop.delete("PeerAuthentication", "mode")
     for answered in answers:
         assert answered == {"vm", "web", "guest"}, f"all servers should have answered: {answered}"
 
 
 def _change(shop: Shop, number: int) -> None:
-    """A new name for each subset, routes to them, and every third time a server on a host that goes again."""
+    """A new name for each subset, routes to them, and every third time a server on a host that goes again.
+
+    Servers refuse plaintext every other time: what is mTLS stays as it is.
+    """
     old, new = ("v1", "v2") if number % 2 else ("v2", "v1")
     subsets = [{"name": f"{version}-{number}", "labels": {"version": version}} for version in (old, new)]
-    documents = []
+    documents = [obj("PeerAuthentication", "mode", mtls={"mode": ("PERMISSIVE", "STRICT")[number % 2]})]
     for host in ("shop", "echo"):
         route: list[dict[str, object]] = [
             {"destination": {"host": host, "subset": f"{version}-{number}"}, "weight": weight}

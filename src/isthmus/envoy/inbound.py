@@ -33,6 +33,9 @@ FilterChain = listener_components_v3.FilterChain
 
 _HANDSHAKE_S = 15.0
 CATCH_ALL_HTTP = "virtualInbound-catchall-http"
+_UNKNOWN_HTTP = (inspectors.PLAINTEXT_HTTP, inbound_chains.MESH_HTTP)
+"""What a chain asks for where nobody said whether it is HTTP: under STRICT, too, for Envoy ends every
+connection of a listener whose inspectors change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +259,7 @@ def _inspect(q: Reader, message: listener_v3.Listener) -> None:
         match = chain.filter_chain_match
         port = match.destination_port.value
         for_tls[port] = for_tls.get(port, False) or match.transport_protocol == inspectors.TLS
-        asked = not {*inspectors.PLAINTEXT_HTTP}.isdisjoint(match.application_protocols)
+        asked = tuple(match.application_protocols) in _UNKNOWN_HTTP
         for_http[port] = for_http.get(port, False) or asked
     for looks, inspector in ((for_tls, inspectors.tls), (for_http, inspectors.http)):
         if any(looks.values()):

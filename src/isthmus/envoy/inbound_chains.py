@@ -2,10 +2,12 @@
 
               nobody said (and undeclared ports)               HTTP                 TCP
 PERMISSIVE    mTLS HTTP, HTTP, mTLS TCP, TCP, other TLS        mTLS HTTP, HTTP      mTLS TCP, other TLS, TCP
-STRICT        mTLS HTTP, mTLS TCP                              mTLS HTTP            mTLS TCP
+STRICT        mTLS HTTP, mTLS TCP, mTLS of any ALPN            mTLS HTTP            mTLS TCP
 DISABLE       HTTP, TCP                                        HTTP                 TCP
 
-Callers of the mesh are known by the ALPN that they offer; other TLS is the application's own business.
+Callers of the mesh are known by the ALPN that they offer; other TLS is the application's own business. What
+PERMISSIVE takes over mTLS, STRICT takes by the same chains: Envoy ends the connections of a chain that
+changes, and mTLS is not to be cut off when plaintext is.
 """
 
 from dataclasses import dataclass
@@ -33,20 +35,17 @@ _HTTP = Kind(True, RAW)
 _TCP = Kind(False, RAW)
 _SNIFFED_HTTP = Kind(True, RAW, PLAINTEXT_HTTP)
 _OTHER_TLS = Kind(False, TLS)
+_MESH_HTTP, _MESH_TCP = Kind(True, TLS, MESH_HTTP, True), Kind(False, TLS, MESH_TCP, True)
+_MESH_AS_HTTP, _MESH_AS_TCP = (Kind(http, TLS, tls.MESH_ALPN, True) for http in (True, False))
+_ANY_MTLS_AS_HTTP, _ANY_MTLS_AS_TCP = (Kind(http, TLS, (), True) for http in (True, False))
 
 _KINDS = {
-    (MtlsMode.PERMISSIVE, "auto"): (
-        Kind(True, TLS, MESH_HTTP, True),
-        _SNIFFED_HTTP,
-        Kind(False, TLS, MESH_TCP, True),
-        _TCP,
-        _OTHER_TLS,
-    ),
-    (MtlsMode.PERMISSIVE, "http"): (Kind(True, TLS, tls.MESH_ALPN, True), _HTTP),
-    (MtlsMode.PERMISSIVE, "tcp"): (Kind(False, TLS, tls.MESH_ALPN, True), _OTHER_TLS, _TCP),
-    (MtlsMode.STRICT, "auto"): (Kind(True, TLS, MESH_HTTP, True), Kind(False, TLS, (), True)),
-    (MtlsMode.STRICT, "http"): (Kind(True, TLS, (), True),),
-    (MtlsMode.STRICT, "tcp"): (Kind(False, TLS, (), True),),
+    (MtlsMode.PERMISSIVE, "auto"): (_MESH_HTTP, _SNIFFED_HTTP, _MESH_TCP, _TCP, _OTHER_TLS),
+    (MtlsMode.PERMISSIVE, "http"): (_MESH_AS_HTTP, _HTTP),
+    (MtlsMode.PERMISSIVE, "tcp"): (_MESH_AS_TCP, _OTHER_TLS, _TCP),
+    (MtlsMode.STRICT, "auto"): (_MESH_HTTP, _MESH_TCP, _ANY_MTLS_AS_TCP),
+    (MtlsMode.STRICT, "http"): (_MESH_AS_HTTP, _ANY_MTLS_AS_HTTP),
+    (MtlsMode.STRICT, "tcp"): (_MESH_AS_TCP, _ANY_MTLS_AS_TCP),
     (MtlsMode.DISABLE, "auto"): (_SNIFFED_HTTP, _TCP),
     (MtlsMode.DISABLE, "http"): (_HTTP,),
     (MtlsMode.DISABLE, "tcp"): (_TCP,),
