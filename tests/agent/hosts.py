@@ -39,7 +39,7 @@ class Host:
         """The command as it has to be run from outside."""
         return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-u", "--", *arguments]
 
-    def run(self, *arguments: str, check: bool = True, timeout: float = 15) -> str:
+    def run(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
         """Runs a command on the host; its output, standard error included."""
         done = subprocess.run(
             self.command(*arguments), capture_output=True, text=True, timeout=timeout, check=False
@@ -48,7 +48,7 @@ class Host:
         assert not check or done.returncode == 0, f"{' '.join(self.command(*arguments))}\n{said}"
         return said
 
-    def python(self, code: str, *arguments: str, timeout: float = 15) -> str:
+    def python(self, code: str, *arguments: str, timeout: float = 60) -> str:
         """Runs Python on the host."""
         return self.run(sys.executable, "-c", code, *arguments, timeout=timeout)
 

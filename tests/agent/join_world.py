@@ -34,7 +34,7 @@ while True:
     q, a = s.recvfrom(4096)
     s.sendto(q[:2] + head + q[12:q.index(b"\\0", 12) + 5] + record, a)
 """
-GREETING = "import socket,sys;print(socket.create_connection((sys.argv[1],3306),3).recv(100).decode())"
+GREETING = "import socket,sys;print(socket.create_connection((sys.argv[1],3306),10).recv(100).decode())"
 
 
 @dataclass
@@ -74,19 +74,19 @@ class World:
     def joined(self) -> subprocess.Popen[bytes]:
         self.log.write_text("")
         process = self.join()
-        until(lambda: "\njoined " in self.said or process.poll() is not None, 20)
+        until(lambda: "\njoined " in self.said or process.poll() is not None)
         assert "\njoined " in self.said, self.said
         return process
 
     def fails(self, token: str | None = None, **env: str) -> str:
         """What a join says that must fail."""
         self.log.write_text("")
-        assert self.join(token, env).wait(30) == 1, self.said
+        assert self.join(token, env).wait(60) == 1, self.said
         return self.said
 
     def same(self) -> None:
         """The VM is as it was."""
-        until(lambda: self.vm.snapshot() == self.before, 3, tell=False)
+        until(lambda: self.vm.snapshot() == self.before, 10, tell=False)
         assert self.vm.snapshot() == self.before
 
     def agent(self) -> int:
@@ -97,7 +97,7 @@ class World:
         return path.read_text() if path.exists() else ""
 
 
-def until(fact: Callable[[], bool], deadline_s: float, *, tell: bool = True) -> None:
+def until(fact: Callable[[], bool], deadline_s: float = 40, *, tell: bool = True) -> None:
     """Waits for a fact; without `tell` the caller looks for itself."""
     end = time.monotonic() + deadline_s
     while not fact():
@@ -122,8 +122,8 @@ def standing(tmp_path: Path, *, state_size: str = "64m") -> Iterator[World]:
             vm.start(sys.executable, "-c", PROGRAM, log=tmp_path / "program.log"),
         ]
         try:
-            until(lambda: (mesh / "token").exists(), 10)
-            until(lambda: ":3306" in vm.run("ss", "-Hlnt"), 10)
+            until(lambda: (mesh / "token").exists())
+            until(lambda: ":3306" in vm.run("ss", "-Hlnt"))
             log.write_text("")
             vm.run(
                 "nft", "add table inet theirs; add chain inet theirs c { type filter hook input priority 0; }"

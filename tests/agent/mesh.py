@@ -141,7 +141,7 @@ class Mesh:
 async def greeting(address: str, port: int) -> str:
     """What a server-first program says."""
     try:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(address, port)
             said = (await reader.read(100)).decode()
             writer.close()

@@ -13,7 +13,7 @@ from join_world import until
 from isthmus.agent import capture
 from isthmus.agent.capture import Capture
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 SAYS_ITS_NAME = """
 import socket, sys
@@ -21,7 +21,7 @@ s = socket.create_server((sys.argv[1], int(sys.argv[2])))
 while True:
     c, _ = s.accept(); c.sendall(sys.argv[3].encode()); c.close()
 """
-ASK = "import socket,sys;print(socket.create_connection((sys.argv[1],3306),3).recv(100).decode())"
+ASK = "import socket,sys;print(socket.create_connection((sys.argv[1],3306),10).recv(100).decode())"
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_forwarded_connections_are_left_alone(hosts: tuple[Host, Host, Host], tm
         outside.start(sys.executable, "-c", SAYS_ITS_NAME, "0.0.0.0", "3306", "outside", log=log),
     ]
     try:
-        until(lambda: all(":3306" in each.run("ss", "-Hlnt") for each in (inside, outside)), 10)
-        until(lambda: ":15006" in vm.run("ss", "-Hlnt"), 10)
+        until(lambda: all(":3306" in each.run("ss", "-Hlnt") for each in (inside, outside)))
+        until(lambda: ":15006" in vm.run("ss", "-Hlnt"))
         script = tmp_path / "rules.nft"
         script.write_text(capture.ruleset(Capture.of([3306], ["240.240.0.0/16"])))
         vm.run("nft", "-f", str(script))

@@ -13,7 +13,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -78,12 +78,12 @@ class World:
 
     def await_health(self, vm: VM, wanted: str) -> None:
         vm.host.wait_until(
-            lambda: self.health(vm) == wanted, f"{vm.host.name} healthy: {wanted}", timeout_s=40
+            lambda: self.health(vm) == wanted, f"{vm.host.name} healthy: {wanted}", timeout_s=60
         )
 
     def await_answering(self, wanted: set[str], caller: VM | None = None) -> None:
         who = (caller or self.caller).host
-        who.wait_until(lambda: self.answering(caller) == wanted, f"{wanted} answer {who.name}", timeout_s=40)
+        who.wait_until(lambda: self.answering(caller) == wanted, f"{wanted} answer {who.name}", timeout_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_sidecar_that_is_stopped_in_order_says_so(world: World) -> None:
     world.one.host.run(["kill", "-TERM", world.one.host.read("/run/isthmus/agent.pid").split()[0]])
     world.await_health(world.one, "False")
     world.await_answering({"two"})
-    world.one.agent.popen.wait(20)
+    world.one.agent.popen.wait(40)
     world.one.start_agent()
     world.await_health(world.one, "True")
     world.await_answering({"one", "two"})

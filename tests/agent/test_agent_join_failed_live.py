@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from join_world import ISTHMUS, World, standing, until
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 NOT_ROOT = """
 import os, sys
@@ -83,7 +83,7 @@ def test_a_taken_port_is_named_with_its_holder(world: World, port: int) -> None:
     code = f"import socket,time;s=socket.create_server(('127.0.0.1',{port}));time.sleep(60)"
     holder = world.vm.start(sys.executable, "-c", code, log=world.log)
     world.running.append(holder)
-    until(lambda: f":{port}" in world.vm.run("ss", "-Hlnt"), 5)
+    until(lambda: f":{port}" in world.vm.run("ss", "-Hlnt"))
     said = world.fails()
     assert f"port {port} is taken by python" in said
     assert "process" in said
@@ -109,9 +109,9 @@ def test_not_root(world: World) -> None:
 def test_a_closed_terminal_rolls_back(world: World) -> None:
     world.fault(**{"no orders": True})
     process = world.join()
-    until(lambda: "\nenvoy " in world.said, 15)
+    until(lambda: "\nenvoy " in world.said)
     world.vm.run("kill", "-HUP", str(world.agent()))
-    assert process.wait(10) == 1
+    assert process.wait(40) == 1
     assert "interrupted" in world.said
     assert "the token is as new" in world.said
     world.same()
@@ -128,7 +128,7 @@ def test_a_full_disk_is_seen_before_anything_is_changed(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_on_the_way_rolls_back(world: World) -> None:
     world.fault(no_orders=True, **{"no orders": True})
     process = world.join()
-    until(lambda: "\nenvoy " in world.said, 15)
+    until(lambda: "\nenvoy " in world.said)
     world.vm.run("sh", "-c", "dd if=/dev/zero of=/var/lib/full bs=64k 2>/dev/null; true")
     world.fault()
     assert process.wait(30) == 1, world.said
@@ -140,9 +140,9 @@ def test_a_disk_that_fills_up_on_the_way_rolls_back(world: World) -> None:
 def test_interrupted(world: World) -> None:
     world.fault(**{"no orders": True})
     process = world.join()
-    until(lambda: "\nenvoy " in world.said, 15)
+    until(lambda: "\nenvoy " in world.said)
     world.vm.run("kill", "-INT", str(world.agent()))
-    assert process.wait(10) == 1
+    assert process.wait(40) == 1
     assert "interrupted" in world.said
     world.same()
     assert process.returncode != -signal.SIGINT
@@ -177,9 +177,9 @@ def test_a_failed_join_leaves_nothing_and_its_token_as_new(world: World, fault: 
 def test_a_join_that_was_killed_gives_its_token_back_when_the_vm_leaves(world: World) -> None:
     world.fault(**{"no orders": True})
     process = world.join()
-    until(lambda: "\nenvoy " in world.said, 15)
+    until(lambda: "\nenvoy " in world.said)
     world.vm.run("kill", "-9", str(world.agent()))
-    process.wait(10)
+    process.wait(40)
     left = world.vm.run(ISTHMUS, "leave")
     assert "the token is as new, for this VM or another until" in left
     world.same()
@@ -190,7 +190,7 @@ def test_a_join_that_was_killed_gives_its_token_back_when_the_vm_leaves(world: W
 def test_a_control_plane_that_is_gone_at_the_rollback_keeps_the_token_used(world: World) -> None:
     world.fault(**{"no orders": True})
     process = world.join()
-    until(lambda: "\nenvoy " in world.said, 15)
+    until(lambda: "\nenvoy " in world.said)
     world.running[0].kill()
     assert process.wait(40) == 1, world.said
     assert "the token stays used, since the control plane was not told (10.0.0.1:15012: " in world.said

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from join_world import GREETING, HERE, ISTHMUS, World, standing, until
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 EVERY = "ISTHMUS_TEST_EVERY_CUT"
 CUTS = range(96) if os.environ.get(EVERY) else range(4, 96, 8)
@@ -41,7 +41,7 @@ def test_kill_at_any_moment_then_leave_or_join_again(world: World, cut: int) -> 
         log=world.log,
     )
     world.running.append(process)
-    until(lambda: process.poll() is not None or "\njoined " in world.said, 20)
+    until(lambda: process.poll() is not None or "\njoined " in world.said)
     process.kill()
     process.wait()
     if cut // 8 % 2 or os.environ.get(EVERY):
@@ -58,6 +58,6 @@ def test_kill_leave_at_any_moment_then_leave_again(world: World, cut: int) -> No
     agent.kill()
     agent.wait()
     leave = world.vm.start(sys.executable, "-c", CUT, str(HERE), str(cut), "leave", log=world.log)
-    leave.wait(10)
+    leave.wait(40)
     world.vm.run(ISTHMUS, "leave")
     world.same()

@@ -8,7 +8,7 @@ import pytest
 from hosts import RESOLV_CONF
 from join_world import GREETING, HERE, ISTHMUS, World, standing, until
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 LOOK_UP = (
     "import socket,sys;print(sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1],80,socket.AF_INET)}))"
@@ -62,11 +62,11 @@ def test_the_agent_dies_and_envoy_serves_on_until_it_is_back(world: World) -> No
     assert world.vm.python(LOOK_UP, "example.com").strip() == "['192.0.2.1']"
     agent = world.vm.start(ISTHMUS, "agent", log=world.log)
     world.running.append(agent)
-    until(lambda: "joined" in world.said.rpartition("still running")[2], 10)
+    until(lambda: "joined" in world.said.rpartition("still running")[2])
     assert world.vm.run("cat", "/run/isthmus/envoy.pid") == envoy
-    until(lambda: "held=True" in world.events(), 5)
+    until(lambda: "held=True" in world.events())
     world.vm.run("kill", "-TERM", str(world.agent()))
-    assert agent.wait(10) == 0
+    assert agent.wait(40) == 0
     assert "isthmus" not in world.vm.run("nft", "list", "ruleset")
     assert world.vm.run("cat", "/etc/resolv.conf") == RESOLV_CONF
     assert world.vm.run(ISTHMUS, "leave")
@@ -80,7 +80,7 @@ def test_envoy_dies_and_comes_back(world: World) -> None:
     def served() -> bool:
         return "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False)
 
-    until(served, 10)
+    until(served)
 
 
 def test_without_listeners_declared_ports_are_closed_and_nothing_is_led_out(world: World) -> None:
@@ -89,7 +89,7 @@ def test_without_listeners_declared_ports_are_closed_and_nothing_is_led_out(worl
     world.running[0].kill()
     world.running[0].wait()
     world.vm.run("kill", "-TERM", str(world.agent()))
-    agent.wait(10)
+    agent.wait(40)
     code = (
         "import json;p='/var/lib/isthmus/bootstrap.json';d=json.load(open(p));"
         "d['static_resources'].pop('listeners');json.dump(d,open(p,'w'))"
@@ -98,7 +98,7 @@ def test_without_listeners_declared_ports_are_closed_and_nothing_is_led_out(worl
     world.vm.python(code)
     world.log.write_text("")
     world.running.append(world.vm.start(ISTHMUS, "agent", log=world.log))
-    until(lambda: "no listeners yet" in world.said, 20)
+    until(lambda: "no listeners yet" in world.said)
     assert "refused" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False).lower()
     assert world.vm.python(GREETING, "127.0.0.1").strip() == "127.0.0.1"
     assert "240.240" not in world.vm.run("nft", "list", "table", "inet", "isthmus")
@@ -107,8 +107,8 @@ def test_without_listeners_declared_ports_are_closed_and_nothing_is_led_out(worl
     world.vm.run("mv", "/var/lib/isthmus/kept.json", "/var/lib/isthmus/bootstrap.json")
     world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
     world.running.append(world.vm.start(ISTHMUS, "agent", log=world.log))
-    until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False), 20)
-    until(lambda: "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus"), 20)
+    until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False))
+    until(lambda: "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus"))
 
 
 def test_an_envoy_that_comes_back_without_listeners_leads_nothing_out(world: World) -> None:
@@ -120,19 +120,19 @@ def test_an_envoy_that_comes_back_without_listeners_leads_nothing_out(world: Wor
     )
     world.vm.python(code)
     world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
-    until(lambda: "240.240" not in world.vm.run("nft", "list", "table", "inet", "isthmus"), 15)
+    until(lambda: "240.240" not in world.vm.run("nft", "list", "table", "inet", "isthmus"))
     assert "refused" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False).lower()
     world.vm.run("mv", "/var/lib/isthmus/kept.json", "/var/lib/isthmus/bootstrap.json")
     world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
-    until(lambda: "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus"), 20)
+    until(lambda: "240.240" in world.vm.run("nft", "list", "table", "inet", "isthmus"))
 
 
 def test_orders_that_change_are_carried_out_and_senseless_ones_refused(world: World) -> None:
     world.joined()
     world.fault(ports=[3306, 8000])
-    until(lambda: "8000" in world.vm.run("nft", "list", "table", "inet", "isthmus"), 5)
+    until(lambda: "8000" in world.vm.run("nft", "list", "table", "inet", "isthmus"))
     world.fault(ports=[99999])
-    until(lambda: "99999" in world.events(), 5)
+    until(lambda: "99999" in world.events())
     assert "8000" in world.vm.run("nft", "list", "table", "inet", "isthmus")
 
 
@@ -140,7 +140,7 @@ def test_what_others_take_away_comes_back(world: World) -> None:
     world.joined()
     world.vm.run("nft", "flush", "ruleset")
     world.vm.run("sh", "-c", "echo nameserver 10.0.0.1 > /etc/resolv.conf")
-    until(lambda: "127.0.73.53" in world.vm.run("cat", "/etc/resolv.conf"), 10)
+    until(lambda: "127.0.73.53" in world.vm.run("cat", "/etc/resolv.conf"))
     assert "redirect to :15006" in world.vm.run("nft", "list", "ruleset")
     world.vm.run(ISTHMUS, "leave")
     assert world.vm.run("cat", "/etc/resolv.conf") == "nameserver 10.0.0.1\n"
@@ -153,14 +153,14 @@ def test_certificates_rotate_without_a_reload(world: World) -> None:
         f"import sys;sys.path.insert(0,{str(HERE)!r});import mesh;print(mesh.served_certificate('10.0.0.7'))"
     )
     first = world.peer.python(code)
-    until(lambda: world.events().count("renewed") >= 2, 15)
-    until(lambda: world.peer.python(code) != first, 5)
+    until(lambda: world.events().count("renewed") >= 2)
+    until(lambda: world.peer.python(code) != first)
 
 
 def test_a_closed_terminal_stops_the_sidecar_in_order(world: World) -> None:
     process = world.joined()
     world.vm.run("kill", "-HUP", str(world.agent()))
-    assert process.wait(10) == 0
+    assert process.wait(40) == 0
     assert "isthmus" not in world.vm.run("nft", "list", "ruleset")
 
 
@@ -185,10 +185,10 @@ def test_a_full_disk_does_not_end_the_agent(world: World) -> None:
     process = world.joined()
     world.vm.run("sh", "-c", "dd if=/dev/zero of=/var/lib/full bs=4k 2>/dev/null; true")
     renewals = world.events().count("renewed")
-    until(lambda: "certificate not saved" in world.said, 10)
+    until(lambda: "certificate not saved" in world.said)
     world.vm.run("kill", "-9", world.vm.run("cat", "/run/isthmus/envoy.pid").split()[0])
-    until(lambda: world.events().count("renewed") >= renewals + 2, 15)
+    until(lambda: world.events().count("renewed") >= renewals + 2)
     assert process.poll() is None
     assert world.said.count("certificate not saved") <= 3
     world.vm.run("rm", "/var/lib/full")
-    until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False), 10)
+    until(lambda: "127.0.0.6" in world.peer.run(sys.executable, "-c", GREETING, "10.0.0.7", check=False))

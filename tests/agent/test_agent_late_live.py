@@ -13,7 +13,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -111,9 +111,9 @@ def test_a_vm_that_was_off_for_long_renews_late_and_is_in_the_mesh(world: World)
     agent_says(vm, "certificate renewed until=")
     assert f"certificate renewed late entry=WorkloadEntry/shop/web-{vm.host.address}" in _log(world)
     caller = world.caller.host
-    caller.wait_until(lambda: http(caller, "web.shop").get("said") == "one", "an answer", timeout_s=40)
+    caller.wait_until(lambda: http(caller, "web.shop").get("said") == "one", "an answer", timeout_s=60)
     vm.host.wait_until(
-        lambda: http(vm.host, "caller.shop").get("said") == "caller", "an answer", timeout_s=40
+        lambda: http(vm.host, "caller.shop").get("said") == "caller", "an answer", timeout_s=60
     )
     world.leave(vm)
 

@@ -14,7 +14,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -167,7 +167,7 @@ def test_a_vm_that_was_taken_out_has_nothing_to_come_back_with(world: World) -> 
     gone = member(world.lab, world.plane, "gone", "shop/db")
     await_kept(gone)
     world.plane.isthmus("delete", "we", f"db-{gone.host.address}", "-n", "shop")
-    gone.host.wait_until(lambda: kept(gone) == "", "nothing is kept", timeout_s=40)
+    gone.host.wait_until(lambda: kept(gone) == "", "nothing is kept", timeout_s=60)
     world.plane.kill()
     gone.power_off()
     gone.start_agent()
@@ -192,7 +192,7 @@ spec: {metadata: {labels: {app: db}}, template: {serviceAccount: db}}
     await_kept(brief)
     world.plane.kill()
     brief.power_off()
-    brief.host.wait_until(lambda: _ended(brief.host), "the end of the certificate", timeout_s=40)
+    brief.host.wait_until(lambda: _ended(brief.host), "the end of the certificate", timeout_s=60)
     brief.start_agent()
     agent_says(brief, "last good configuration not used reason=the certificate ended")
     agent_says(brief, "declared ports are closed")

@@ -15,7 +15,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -65,7 +65,7 @@ class World:
     def joins(self, token: str) -> None:
         """The same VM gets in with the same command, and leaves."""
         process = self.vm.spawn(["isthmus", "join", token], log="join.log")
-        process.wait_for_line("joined", timeout_s=45)
+        process.wait_for_line("joined", timeout_s=60)
         self.vm.run(["isthmus", "leave"])
 
 

@@ -13,7 +13,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(os.geteuid() != 0, reason="systemd in a lab host needs root for its cgroups"),
     pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="systemd is not installed here (package systemd)"),
 ]

@@ -42,10 +42,10 @@ ASK = """
     kind, host, port, path = sys.argv[1:]
     try:
         if kind == "tcp":
-            said = socket.create_connection((host, int(port)), 4).recv(100).decode().strip()
+            said = socket.create_connection((host, int(port)), 10).recv(100).decode().strip()
             answer = {"said": said}
         else:
-            connection = http.client.HTTPConnection(host, int(port), timeout=4)
+            connection = http.client.HTTPConnection(host, int(port), timeout=10)
             connection.request("GET", path)
             response = connection.getresponse()
             answer = {"status": response.status, "rule": response.getheader("x-rule"),
@@ -66,7 +66,7 @@ HOLD = """
 def serve(host: Host) -> None:
     """Starts the programs on a host and waits until they listen."""
     command = [sys.executable, "-c", textwrap.dedent(SERVERS)]
-    host.spawn(command, log=f"{host.name}-servers.log").wait_for_line("listening", timeout_s=20)
+    host.spawn(command, log=f"{host.name}-servers.log").wait_for_line("listening", timeout_s=60)
 
 
 def member(lab: Lab, plane: control.ControlPlane, name: str, group: str) -> VM:

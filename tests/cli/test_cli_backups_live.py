@@ -124,7 +124,7 @@ class Proxy:
         self._channel.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_joined_vm_does_not_notice(tmp_path: Path) -> None:
     one, two, ports = tmp_path / "one", tmp_path / "elsewhere", free_ports()
     saved, known = tmp_path / "saved", dict[str, dict[str, str]]()

@@ -57,7 +57,7 @@ def test_the_firewall_lets_in_only_what_the_sidecar_took_from_3306(lab: Lab) -> 
         "import socket; s = socket.create_server(('', 15006)); print('up', flush=True)\n"
         "while True: c, _ = s.accept(); c.sendall(b'hello'); c.close()"
     )
-    vm.spawn([sys.executable, "-c", greeter], log="greeter.log").wait_for_line("up", timeout_s=5)
+    vm.spawn([sys.executable, "-c", greeter], log="greeter.log").wait_for_line("up", timeout_s=60)
 
     def ask(port: int) -> str:
         return client.run([sys.executable, "-c", STRANGER, vm.address, str(port)]).stdout.strip()

@@ -27,7 +27,7 @@ from isthmus.envoy.resource import LISTENER, ProxyId
 pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not can_unshare(), reason="needs network namespaces (unshare --user --net)"),
 ]
 PROXY = ProxyId("shop", "vm-1")

@@ -18,7 +18,7 @@ from isthmus.envoy.resource import CLUSTER, HOST, LISTENER, Manifest, ProxyId
 
 pytestmark = [
     pytest.mark.envoy,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not can_unshare(), reason="needs network namespaces (unshare --user --net)"),
 ]
 PROXY = ProxyId("shop", "vm-1")

@@ -17,7 +17,7 @@ from documents import service, virtual_service, workload_entry
 from isthmus.cli.documents import as_yaml
 from isthmus.cli.main import main
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 
 
 def isthmus(kube: Kubectl, *args: str, stdin: str | None = None) -> Result:

@@ -9,7 +9,7 @@ from kubectl_client import Kubectl
 
 from documents import document, service, workload_entry
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 
 ENTRY = "workloadentry.networking.istio.io"
 COMMANDS = {

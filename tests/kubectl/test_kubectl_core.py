@@ -16,7 +16,7 @@ from isthmus.identity.ca import Authority
 from isthmus.identity.serving import ServingIdentity
 from isthmus.store.base import Delete
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 
 
 def bare(api_version: str, kind: str, name: str = "a", **body: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from kubectl_client import Kubectl
 
 from documents import service, service_entry, workload_entry
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 
 
 def test_versions_and_resources(kube: Kubectl) -> None:

@@ -11,7 +11,7 @@ from kubectl_client import Kubectl
 from documents import namespace, workload_entry
 from isthmus.cli.main import main
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 
 
 def user(kube: Kubectl, directory: Path, name: str, *options: str) -> Kubectl:

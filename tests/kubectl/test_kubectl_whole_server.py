@@ -12,7 +12,7 @@ from kubectl_binary import SUITES_BY_VERSION, Unavailable, kubectl
 
 from whole_server import KUBECONFIG, serving
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 
 LOST = """
 apiVersion: networking.istio.io/v1

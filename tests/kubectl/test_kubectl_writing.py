@@ -11,7 +11,7 @@ from kubectl_client import Done, Kubectl
 
 from documents import service, service_entry, virtual_service, workload_entry
 
-pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(300)]
 ROUTE = "virtualservice.networking.istio.io/reviews"
 
 

@@ -118,10 +118,10 @@ ASK = """
     kind, address, port, host, path = sys.argv[1:]
     try:
         if kind == "tcp":
-            said = socket.create_connection((address, int(port)), 4).recv(100).decode().strip()
+            said = socket.create_connection((address, int(port)), 10).recv(100).decode().strip()
             answer = {"said": said}
         else:
-            connection = http.client.HTTPConnection(address, int(port), timeout=4)
+            connection = http.client.HTTPConnection(address, int(port), timeout=10)
             connection.request("GET", path, headers={"Host": host})
             response = connection.getresponse()
             answer = {"status": response.status, "rule": response.getheader("x-rule"),
@@ -144,7 +144,7 @@ class World:
         self.story = self.vm.agent.output()
         for each in (host, self.outside):
             command = [sys.executable, "-c", textwrap.dedent(SERVERS)]
-            each.spawn(command, log=f"{each.name}-servers.log").wait_for_line("listening", timeout_s=10)
+            each.spawn(command, log=f"{each.name}-servers.log").wait_for_line("listening", timeout_s=60)
 
     def http(self, address: str, host: str = "unknown.test", path: str = "/") -> dict[str, object]:
         """What the VM gets for a request."""

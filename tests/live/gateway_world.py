@@ -143,14 +143,14 @@ class World:
 
     def _program(self, name: str, text: str) -> None:
         process = self.web.host.spawn([sys.executable, "-c", text], log=f"web-{name}.log")
-        process.wait_for_line("listening", timeout_s=10)
+        process.wait_for_line("listening", timeout_s=60)
 
     def call(self, url: str, *options: str) -> str:
         """What curl on the client prints for a URL whose host is the gateway."""
         host = url.split("/")[2].partition(":")[0]
         names = [word for p in (80, 443, 8081) for word in ("--resolve", f"{host}:{p}:{self.edge.address}")]
         trust = ["--cacert", "/root-of-trust.pem"]
-        command = ["curl", "-sS", "-m", "5", *names, *trust, *options, url]
+        command = ["curl", "-sS", "-m", "20", *names, *trust, *options, url]
         done = self.client.run(command, check=False)
         return done.stdout + done.stderr
 
@@ -161,14 +161,14 @@ class World:
 
     def until(self, wanted: Callable[[], bool], what: str) -> None:
         """Waits for what follows an apply."""
-        self.client.wait_until(wanted, what, timeout_s=15)
+        self.client.wait_until(wanted, what, timeout_s=60)
 
 
 def run_gateway(plane: ControlPlane, host: Host, group: str, *options: str) -> Process:
     """Makes the host a gateway, with the two commands that people use."""
     token = plane.isthmus("gateway", "create", group, *options).strip()
     agent = host.spawn(["isthmus", "gateway", "run", token], log=f"{host.name}-gateway.log")
-    agent.wait_for_line("joined", timeout_s=45)
+    agent.wait_for_line("joined", timeout_s=60)
     return agent
 
 

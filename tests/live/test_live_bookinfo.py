@@ -20,7 +20,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0) or mariadb.lacking()),
         reason="this machine can run no lab, or has no MariaDB",

@@ -14,7 +14,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -74,7 +74,7 @@ class World:
 
     def __init__(self, lab: Lab) -> None:
         self.plane = control.start(lab)
-        self.plane.host.wait_until(lambda: len(self.canaries()) == 1, "the canary", timeout_s=30)
+        self.plane.host.wait_until(lambda: len(self.canaries()) == 1, "the canary", timeout_s=60)
         self.plane.apply(SHOP)
         self.vms = {name: join(self.plane, lab.host(name), f"shop/{name}") for name in ("web", "client")}
         host = self.vms["web"].host
@@ -96,7 +96,7 @@ class World:
 
     def asked(self, url: str) -> str:
         """What the client gets from anybody."""
-        command = ["curl", "-sS", "-m", "5", f"http://{url}"]
+        command = ["curl", "-sS", "-m", "20", f"http://{url}"]
         done = self.caller.host.run(command, check=False)
         return done.stdout + done.stderr
 
@@ -109,7 +109,7 @@ class World:
     def until_programmed(self, status: str) -> dict[str, Any]:
         """The condition, once it has this status."""
         self.caller.host.wait_until(
-            lambda: self.programmed().get("status") == status, f"Programmed={status}", timeout_s=30
+            lambda: self.programmed().get("status") == status, f"Programmed={status}", timeout_s=60
         )
         return self.programmed()
 
@@ -194,7 +194,7 @@ def test_a_canary_that_is_killed_is_started_again_and_nothing_waits_for_it(world
     world.plane.host.run(["kill", "-9", world.canaries()[-1]])
     world.plane.apply(rule(GOOD, "meanwhile"))
     assert world.said("/said") == "meanwhile"
-    world.plane.host.wait_until(lambda: len(world.canaries()) > born, "the next canary", timeout_s=30)
+    world.plane.host.wait_until(lambda: len(world.canaries()) > born, "the next canary", timeout_s=60)
     world.plane.apply(rule(ONLY_ENVOY_KNOWS, "after"), wait=False)
     assert "the canary refused" in world.until_programmed("False")["message"]
     assert world.said("/said") == "meanwhile"

@@ -13,7 +13,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -136,7 +136,7 @@ def test_a_vm_joins_and_leaves_where_only_what_is_registered_may_be_called(stric
     joined = join(strict.plane, late, "shop/vm")
     assert ask(late, "tcp", strict.outside.address, 7000).get("said", "") == ""
     joined.leave()
-    joined.agent.popen.wait(10)
+    joined.agent.popen.wait(40)
     assert before.differences(late.snapshot()) == ()
     assert ask(late, "tcp", strict.outside.address, 7000)["said"] == late.address
 
@@ -238,7 +238,7 @@ def test_names_under_a_wildcard_obey_rules_wherever_they_lead_and_nothing_else_c
         joined = join(world.plane, late, "shop/vm")
         assert ask(late, "http", "outside.lab", 8080, "outside.lab", "/fault")["status"] == 418
         joined.leave()
-        joined.agent.popen.wait(10)
+        joined.agent.popen.wait(40)
         assert before.differences(late.snapshot()) == ()
         assert ask(late, "http", "outside.lab", 8080, "outside.lab", "/fault")["status"] == 200
     finally:

@@ -12,7 +12,7 @@ from isthmus.lab import namespaces
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -134,7 +134,7 @@ def test_it_serves_while_its_agent_is_gone_and_the_agent_finds_it_again(world: W
     gateway.kill_agent()
     assert world.call("http://shop.example.com/").startswith("web saw")
     gateway.start_agent()
-    gateway.agent.wait_for_line("", timeout_s=15)
+    gateway.agent.wait_for_line("", timeout_s=60)
     world.until(lambda: "listening on 80" in gateway.agent.output(), "the agent's story")
     world.agent = gateway.agent
     assert gateway.envoy_pid() == before
@@ -172,7 +172,7 @@ def test_leaving_leaves_the_host_as_it_was(world: World) -> None:
     host = world.lab.host("passing")
     before = host.snapshot()
     agent = run_gateway(world.plane, host, "edge/ingress")
-    agent.wait_for_line("listening    on 80", timeout_s=15)
+    agent.wait_for_line("listening    on 80", timeout_s=60)
     host.run(["isthmus", "leave"])
-    agent.popen.wait(10)
+    agent.popen.wait(40)
     assert before.differences(host.snapshot()) == ()

@@ -15,7 +15,7 @@ from isthmus.lab import namespaces
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -108,7 +108,7 @@ def direct(name: str, host: str, at: str) -> str:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with standing(tmp_path_factory, "gateway-rules") as made:
         servers = made.web.host.spawn([sys.executable, str(SERVERS), "web", "v1"], log="servers.log")
-        servers.wait_for_line("listening", timeout_s=30)
+        servers.wait_for_line("listening", timeout_s=60)
         made.plane.apply(gateway("public", "HTTP", "*.example.com") + ECHO)
         made.until(lambda: '"host": "web"' in made.call(f"{URL}/"), "the first answer")
         yield made
@@ -146,7 +146,7 @@ def test_faults(world: World) -> None:
         f"{URL}/delay", "-o", "/dev/null", "-w", "%{http_code} %{time_starttransfer}"
     ).split()
     assert status == "200"
-    assert 0.65 <= float(seconds) < 4
+    assert 0.65 <= float(seconds) < 15
 
 
 def test_browsers_of_other_sites(world: World) -> None:

@@ -12,7 +12,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
@@ -60,7 +60,7 @@ class World:
 
     def joins(self, host: Host, token: str) -> VM:
         agent = host.spawn(["isthmus", "join", token], log=f"{host.name}-join.log")
-        agent.wait_for_line("joined", timeout_s=45)
+        agent.wait_for_line("joined", timeout_s=60)
         return VM(host, agent)
 
 
@@ -85,7 +85,7 @@ def test_envoy_does_not_start_and_then_the_same_command_joins_this_host(world: W
     stranger = world.lab.host("stranger")
     assert "already used at 20" in world.fails(stranger, token)
     vm.leave()
-    vm.agent.popen.wait(10)
+    vm.agent.popen.wait(40)
 
 
 def test_the_proof_fails_and_then_the_same_token_joins_another_host(world: World) -> None:
@@ -101,7 +101,7 @@ def test_the_proof_fails_and_then_the_same_token_joins_another_host(world: World
     host.run(["nft", "delete", "table", "inet", "wall"])
     assert "already used at 20" in world.fails(host, token)
     other.leave()
-    other.agent.popen.wait(10)
+    other.agent.popen.wait(40)
 
 
 def test_the_proof_fails_and_then_the_same_command_joins_this_host(world: World) -> None:
@@ -111,7 +111,7 @@ def test_the_proof_fails_and_then_the_same_command_joins_this_host(world: World)
     host.run(["nft", "delete", "table", "inet", "wall"])
     vm = world.joins(host, token)
     vm.leave()
-    vm.agent.popen.wait(10)
+    vm.agent.popen.wait(40)
 
 
 def test_without_a_control_plane_at_the_rollback_the_token_stays_used(world: World) -> None:
@@ -121,7 +121,7 @@ def test_without_a_control_plane_at_the_rollback_the_token_stays_used(world: Wor
     join = host.spawn(
         ["isthmus", "join", token], log="five-join.log", environment={"ISTHMUS_ENVOY": "/srv/envoy"}
     )
-    join.wait_for_line("enrolled", timeout_s=45)
+    join.wait_for_line("enrolled", timeout_s=60)
     world.plane.kill()
     host.write("/srv/gone", "")
     assert join.popen.wait(45) == 1

@@ -39,7 +39,7 @@ OUTSIDE = "outside"
 NAMES = ("*.outside.test", "outside.test", "secure.test")
 """What the certificate of the TLS server on `outside` is for."""
 CERTIFICATE, ROOTS = "/etc/isthmus/certs/server.pem", "/etc/isthmus/certs/roots.pem"
-PROGRAMMED_S = 15.0
+PROGRAMMED_S = 30.0
 
 Call = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -89,7 +89,7 @@ class World:
         ]
         wait(self.client, applied, PROGRAMMED_S, verdicts.append)
         late = [verdict for verdict in verdicts if verdict.state == "late"]
-        assert not late, f"not programmed after {PROGRAMMED_S:g} s: {late}; {self.debug()}"
+        assert not late, f"not programmed after {PROGRAMMED_S:g} s: {late}; {self.warming()}; {self.debug()}"
         return verdicts
 
     def delete(self, documents: Sequence[Document]) -> None:
@@ -112,6 +112,17 @@ class World:
         """What the Envoy of a joined host has counted, by name."""
         told = self.vms[host].envoy("/stats?format=json&type=Counters")
         return {each["name"]: each["value"] for each in told["stats"] if "name" in each}
+
+    def warming(self) -> str:
+        """What the Envoys wait for that they have been told of: the usual cause of an answer that is late."""
+        kinds = ("dynamic_warming_clusters", "dynamic_warming_secrets")
+        found = [
+            f"{host}: {each.get('name') or each['cluster']['name']}"
+            for host, vm in self.vms.items()
+            for kind in kinds
+            for each in vm.envoy(f"/config_dump?resource={kind}").get("configs", ())
+        ]
+        return f"warming: {', '.join(found) or 'nothing'}"
 
     def debug(self) -> str:
         """How to look around in a lab that stands."""
@@ -215,7 +226,7 @@ def _joined(client: Client, host: Host) -> VM:
 
 def _serve(host: Host, version: str, *certificate: str) -> None:
     command = [host.python("isthmus")[0], str(HERE / "servers.py"), host.name, version, *certificate]
-    host.spawn(command, log=f"{host.name}-servers.log").wait_for_line("listening", timeout_s=20)
+    host.spawn(command, log=f"{host.name}-servers.log").wait_for_line("listening", timeout_s=60)
 
 
 def certificate() -> tuple[str, str]:

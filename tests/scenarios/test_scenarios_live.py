@@ -12,7 +12,7 @@ from isthmus.lab import namespaces
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0) or mariadb.lacking()),
         reason="this machine can run no lab, or has no MariaDB",

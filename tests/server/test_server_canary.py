@@ -26,7 +26,7 @@ from isthmus.xds.vetting import VETTED, Clearance, Vetting, Withheld  # noqa: E4
 
 pytestmark = [
     pytest.mark.envoy,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not can_unshare(), reason="needs network namespaces (unshare --user --net)"),
 ]
 

@@ -143,7 +143,7 @@ spec:
     assert reply.document["metadata"]["annotations"] == {"day": "2024-01-02"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     """Eight clients at once, in a process whose memory is nobody else's."""
     yaml = [BOMB.encode(), b"a: &a [*a]"]

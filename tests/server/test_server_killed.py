@@ -90,7 +90,7 @@ def hold(client: Client, writers: list[Writer]) -> None:
     assert len(set(versions)) == len(versions)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_what_was_answered_survives_sigkill(tmp_path: Path) -> None:
     chance = random.Random(11)
     writers = [Writer(number) for number in range(WRITERS)]

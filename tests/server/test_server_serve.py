@@ -39,7 +39,7 @@ def isthmus(state: Path, *arguments: str, text: str | None = None) -> "subproces
     )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_a_control_plane_serves_ends_and_remembers(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with serving(state) as line:
@@ -66,7 +66,7 @@ def test_a_control_plane_serves_ends_and_remembers(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("option", "bind"), [("--api-port", "127.0.0.1"), ("--ads-port", "::"), ("--probe-port", "::")]
 )
@@ -87,7 +87,7 @@ def test_a_taken_port_is_named_and_nothing_else_is_said(tmp_path: Path, option: 
     )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_a_rule_to_nowhere_is_taken_with_a_warning_and_a_condition(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with serving(state):

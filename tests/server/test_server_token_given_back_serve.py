@@ -69,7 +69,7 @@ async def stream(vm: Enrolled) -> str:
         return str(answer.resources[0].name)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_the_old_certificate_is_worth_nothing_to_the_heir_of_its_name(
     plane: ControlPlane, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from xds_mesh import NODE, Mesh, credentials, serving, until
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import ENDPOINTS, ROUTES, Resource
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
 
 RULE = Key("VirtualService", "shop", "ratings")
 OTHER = Key("DestinationRule", "shop", "ratings")

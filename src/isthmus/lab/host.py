@@ -185,7 +185,7 @@ class Host:
         """The host's state as far as a guest must leave it as found."""
         return Snapshot.parse(self.run(self.python("isthmus.lab.snapshot", "guest")).stdout)
 
-    def wait_until(self, ready: Callable[[], bool], what: str, *, timeout_s: float = 15) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, *, timeout_s: float = 60) -> None:
         """Poll a condition with a deadline; the error names the host and the condition."""
         deadline = time.monotonic() + timeout_s
         while not ready():
