@@ -39,18 +39,32 @@ spec:
   - {name: http, port: 80, targetPort: 8080}
   - {name: tcp, port: 7000, targetPort: 7000}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: home, namespace: shop}
+spec:
+  selector: {app: caller}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: tcp, port: 7000, targetPort: 7000}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: everywhere, namespace: shop}
+spec: {selector: {everywhere: "yes"}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
 apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: near, namespace: shop}
 spec:
-  metadata: {labels: {app: caller}}
-  template: {serviceAccount: caller, network: near}
+  metadata: {labels: {app: caller, everywhere: "yes"}}
+  template: {serviceAccount: caller, network: near, ports: {http: 8080, tcp: 7000}}
 ---
 apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: far, namespace: shop}
 spec:
-  metadata: {labels: {app: web}}
+  metadata: {labels: {app: web, everywhere: "yes"}}
   template: {serviceAccount: web, network: far, ports: {http: 8080, tcp: 7000}}
 ---
 apiVersion: security.istio.io/v1
@@ -69,13 +83,13 @@ spec:
     hosts: ["*.local"]
     tls: {mode: AUTO_PASSTHROUGH}
 """
-BY_NAME = """
+BALANCED = """
 apiVersion: isthmus.dev/v1alpha1
 kind: MeshConfig
-metadata: {name: default, namespace: isthmus-system}
+metadata: {{name: default, namespace: isthmus-system}}
 spec:
   meshNetworks:
-    far: {gateways: [{address: balancer.lab, port: 15443}]}
+    far: {{gateways: [{{address: {address}, port: 15443}}]}}
 """
 BYTES = """
 import socket
@@ -118,45 +132,71 @@ except OSError as error:
     print(type(error).__name__, error)
 """
 CALL = "import socket,sys; print(socket.create_connection((sys.argv[1], 7000), 5).makefile().readline())"
-WEB = "web.shop.svc.cluster.local"
+WEB, HOME = "web.shop.svc.cluster.local", "home.shop.svc.cluster.local"
+EVERYWHERE = "everywhere.shop.svc.cluster.local"
 
 
 class World:
-    """A caller in one network; a server and the only way to it in another."""
+    """A VM in each of two networks, with programs; a gateway is the only way between them."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.plane = lab, control.start(lab)
         self.plane.apply(SHOP)
         self.caller = join(self.plane, lab.host("caller"), "shop/near")
         self.web = join(self.plane, lab.host("web", network=1), "shop/far")
-        self.web.host.write("/srv/index.html", "from afar\n")
-        pages = ["-m", "http.server", "--bind", "0.0.0.0", "--directory", "/srv", "8080"]
-        self.web.host.spawn([sys.executable, "-u", *pages], log="web.log")
-        programs = self.web.host.spawn([sys.executable, "-c", BYTES], log="bytes.log")
-        programs.wait_for_line("listening", timeout_s=10)
+        serve(self.web.host, "from afar")
+        serve(self.caller.host, "from home")
         wall(self.web.host, self.caller.host)
-        self.gate = lab.host("east-west", network=1)
-        words = ("--label", "istio=eastwestgateway", "--network", "far")
-        token = self.plane.isthmus("gateway", "create", "edge/east-west", *words).strip()
-        agent = self.gate.spawn(["isthmus", "gateway", "run", token], log="east-west.log")
-        agent.wait_for_line("joined", timeout_s=45)
-        self.gateway = VM(self.gate, agent)
+        wall(self.caller.host, self.web.host)
+        self.gateway = self._gateway("east-west", "far", network=1)
+        self.near_gateway = self._gateway("near-gate", "near", network=0)
+        self.gate = self.gateway.host
 
-    def page(self) -> str:
-        """What the caller gets from the far server."""
-        done = self.caller.host.run(["curl", "-sS", "-m", "3", f"http://{WEB}/"], check=False)
+    def _gateway(self, name: str, of: str, *, network: int) -> VM:
+        host = self.lab.host(name, network=network)
+        words = ("--label", "istio=eastwestgateway", "--network", of)
+        token = self.plane.isthmus("gateway", "create", f"edge/{name}", *words).strip()
+        agent = host.spawn(["isthmus", "gateway", "run", token], log=f"{name}.log")
+        agent.wait_for_line("joined", timeout_s=45)
+        return VM(host, agent)
+
+    def page(self, host: str = WEB, *, caller: Host | None = None) -> str:
+        """What a VM gets from a service: the near one, when nothing is said, from the far one."""
+        command = ["curl", "-sS", "-m", "3", f"http://{host}/"]
+        done = (caller or self.caller.host).run(command, check=False)
         return done.stdout + done.stderr
 
-    def passed(self) -> int:
-        """The connections that went through the gateway to the far server's HTTP port."""
-        stats = self.gateway.envoy("/stats?format=json&filter=upstream_cx_total")["stats"]
-        name = f"cluster.outbound_.80_._.{WEB}.upstream_cx_total"
+    def passed(self, gateway: VM | None = None, host: str = WEB) -> int:
+        """The connections that went through a gateway (the far one) to the HTTP port of a service."""
+        stats = (gateway or self.gateway).envoy("/stats?format=json&filter=upstream_cx_total")["stats"]
+        name = f"cluster.outbound_.80_._.{host}.upstream_cx_total"
         return sum(each.get("value", 0) for each in stats if each.get("name") == name)
+
+    def close_the_way(self) -> None:
+        """Takes away whatever says how the other network is entered."""
+        for kind, name, namespace in (
+            ("gateway", "cross-network", "edge"),
+            ("meshconfig", "default", "isthmus-system"),
+        ):
+            self.plane.isthmus("delete", kind, name, "-n", namespace, "--ignore-not-found")
+        self.caller.host.wait_until(lambda: "from afar" not in self.page(), "the way back to nothing")
 
     def asked(self, host: Host, alpn: str, *certificate: str) -> str:
         """What a host that dials the gateway itself hears from the far server, or why it hears nothing."""
         words = (self.gate.address, alpn, f"outbound_.80_._.{WEB}", *certificate)
         return host.run([sys.executable, "-c", ASK, *words]).stdout.strip()
+
+
+def serve(host: Host, page: str) -> None:
+    """Starts a host's programs."""
+    host.write("/srv/index.html", f"{page}\n")
+    pages = ["-m", "http.server", "--bind", "0.0.0.0", "--directory", "/srv", "8080"]
+    host.spawn([sys.executable, "-u", *pages], log=f"{host.name}-pages.log").wait_for_line(
+        "Serving", timeout_s=20
+    )
+    host.spawn([sys.executable, "-c", BYTES], log=f"{host.name}-bytes.log").wait_for_line(
+        "listening", timeout_s=20
+    )
 
 
 @contextmanager
@@ -189,12 +229,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_calls_go_through_the_gateway_of_the_other_network(world: World) -> None:
-    for kind, name, namespace in (
-        ("gateway", "cross-network", "edge"),
-        ("meshconfig", "default", "isthmus-system"),
-    ):
-        world.plane.isthmus("delete", kind, name, "-n", namespace, "--ignore-not-found")
-    world.caller.host.wait_until(lambda: "from afar" not in world.page(), "the way back to nothing")
+    world.close_the_way()
     world.plane.apply(EAST_WEST)
     world.caller.host.wait_until(lambda: world.page() == "from afar\n", "the answer from afar")
     assert world.passed() >= 1
@@ -202,19 +237,45 @@ def test_calls_go_through_the_gateway_of_the_other_network(world: World) -> None
     assert told.strip() == "first word"
 
 
-def test_a_gateway_may_have_a_name(world: World) -> None:
-    """Callers cannot dial it at its own address: what is asked of DNS is the only way."""
-    world.plane.isthmus("delete", "meshconfig", "default", "-n", "isthmus-system", "--ignore-not-found")
+def test_a_vm_is_called_from_the_other_network(world: World) -> None:
+    """The same way back: the far VM calls what the near one serves, through the near network's gateway."""
+    world.close_the_way()
+    far = world.web.host
+    assert "from home" not in world.page(HOME, caller=far)
     world.plane.apply(EAST_WEST)
-    balancer = world.lab.host("balancer")
-    relay = balancer.spawn([sys.executable, "-c", BALANCER, world.gate.address], log="balancer.log")
-    relay.wait_for_line("listening", timeout_s=10)
+    far.wait_until(lambda: world.page(HOME, caller=far) == "from home\n", "the answer from home")
+    assert world.passed(world.near_gateway, HOME) >= 1
+    assert world.passed(world.gateway, HOME) == 0
+    assert far.run([sys.executable, "-c", CALL, HOME]).stdout.strip() == "first word"
+
+
+def test_a_service_in_both_networks_is_one_to_callers_of_either(world: World) -> None:
+    world.plane.apply(EAST_WEST)
+    both = {"from home\n", "from afar\n"}
+    for caller in (world.caller.host, world.web.host):
+        seen: set[str] = set()
+
+        def has_seen_both(caller: Host = caller, seen: set[str] = seen) -> bool:
+            seen.add(world.page(EVERYWHERE, caller=caller))
+            return both <= seen
+
+        caller.wait_until(has_seen_both, f"answers from both networks at {caller.name}", timeout_s=30)
+
+
+@pytest.mark.parametrize("known_by", ["name", "address"])
+def test_a_gateway_may_be_known_by_name_or_address(world: World, known_by: str) -> None:
+    """Callers cannot dial it at its own address: what the settings of the mesh say is the only way."""
+    world.close_the_way()
+    world.plane.apply(EAST_WEST)
+    balancer = world.lab.hosts.get("balancer") or world.lab.host("balancer")
+    relay = balancer.spawn([sys.executable, "-c", BALANCER, world.gate.address], log=f"by-{known_by}.log")
+    relay.wait_for_line("listening", timeout_s=20)
     with walled(world.gate, world.caller.host):
         world.caller.host.wait_until(lambda: "from afar" not in world.page(), "the way closed", timeout_s=30)
         before = world.passed()
-        world.plane.apply(BY_NAME)
+        world.plane.apply(BALANCED.format(address="balancer.lab" if known_by == "name" else balancer.address))
         world.caller.host.wait_until(
-            lambda: world.page() == "from afar\n", "the answer by the name", timeout_s=30
+            lambda: world.page() == "from afar\n", f"the answer by the {known_by}", timeout_s=30
         )
         assert world.passed() > before
     relay.stop()
