@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from documents import document, virtual_service, workload_entry
-from isthmus.api.codec import decode, encode, facts
+from isthmus.api.codec import decode, decode_plain, encode, facts
 from isthmus.api.kinds import KINDS, kind_by_plural, kind_by_word
 from isthmus.api.meta import Key, Object
 from isthmus.api.networking.virtual_service import VirtualServiceSpec
@@ -51,6 +51,32 @@ def test_a_document_comes_back_as_it_was_written() -> None:
     assert isinstance(spec, VirtualServiceSpec)
     assert spec.http[0].route[0].destination.port is not None
     assert spec.http[0].match[0].headers["end-user"].exact == "jason"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("metadata", None),
+        ("metadata", {"name": ""}),
+        ("metadata", {"name": "a", "resourceVersion": "x"}),
+        ("metadata", {"name": "a", "nosuch": 1}),
+        ("metadata", {"name": "a", "labels": {"a": None}}),
+        ("spec", None),
+        ("spec", {"nosuch": 1}),
+        ("spec", {"nosuch": None}),
+        ("spec", {"address": None}),
+        ("spec", {"address": 1}),
+        ("spec", {"weight": float("nan")}),
+        ("spec", {"address": "\ud800"}),
+        ("status", []),
+        ("status", None),
+        ("nosuch", 1),
+    ],
+)
+def test_only_documents_without_mistake_or_null_are_plain(field: str, value: Any) -> None:
+    doc, kind = workload_entry("a"), KINDS["WorkloadEntry"]
+    assert decode_plain(doc, kind, default_namespace="b") == decode(doc, default_namespace="b")[0]
+    assert decode_plain({**doc, field: value}, kind, default_namespace="b") is None
 
 
 def test_every_mistake_is_told_with_its_path() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from isthmus.api.codec import decode, encode
+from isthmus.api.codec import decode, decode_plain, encode
 from isthmus.api.documents import read_documents
 from isthmus.api.kinds import KINDS, Kind
 from isthmus.api.meta import Object
@@ -219,6 +219,9 @@ def test_objects_versions_and_yaml(kind: Kind) -> None:
         assume(obj is not None)
         assert obj is not None
         tried += 1
+        plain = decode_plain(document, kind, default_namespace="default")
+        says_null = "null" in json.dumps([document["metadata"], document.get("spec")])
+        assert plain == (obj if kind.has_spec and "spec" in document and not says_null else None)
         for api_version in kind.api_versions:
             written = encode(obj, api_version)
             assert decoded(written) == obj

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from control_plane import control_plane
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from documents import namespace, workload_entry
@@ -173,6 +173,24 @@ def attack(client: Client, yaml: list[bytes]) -> None:
             answer = connection.getresponse()
             assert 400 <= answer.status < 500, answer.read()
         connection.close()
+
+
+SCALARS = (
+    st.text(max_size=5) | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.recursive(
+        SCALARS | st.none(), lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v)
+    )
+)
+def test_json_means_the_same_however_it_is_written(value: Any) -> None:
+    assume("\\u0000" not in json.dumps(value))
+    compact = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    for written in (compact, compact + b"\n", json.dumps(value).encode()):
+        assert repr(json_value(written)) == repr(value)
 
 
 @settings(max_examples=300)

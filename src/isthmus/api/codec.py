@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
+from pydantic_core import to_json
 
 from isthmus.api.fields import fields, json_type, model_at, nearest, path, without_nulls
 from isthmus.api.kinds import KINDS, Kind, kind_by_type
@@ -23,6 +24,7 @@ Location = tuple[str | int, ...]
 _JSON = json.JSONEncoder(allow_nan=False)
 _FRAME = ("apiVersion", "kind", "metadata", "status")
 """What every document has, whatever else stands beside it."""
+_WHOLE = frozenset({*_FRAME, "spec"})
 
 
 class OwnerReference(Model):
@@ -114,6 +116,22 @@ def read(document: Any, *, default_namespace: str = "default") -> tuple[Object |
     if misreads or meta is None or spec is None:
         return None, misreads
     return Object(Key(kind.kind, meta.namespace, meta.name), meta, spec, status), []
+
+
+def decode_plain(document: Mapping[str, Any], kind: Kind, *, default_namespace: str) -> Object | None:
+    """The object that a JSON document of the kind spells, when it is as most are: without mistake or null.
+
+    None says nothing yet: `decode` tells what is wrong, or finds that a null is fine where it stands.
+    """
+    status = document.get("status", {})
+    if not kind.has_spec or not isinstance(status, Mapping) or not document.keys() <= _WHOLE:
+        return None
+    metadata = _plain(Metadata, document.get("metadata"))
+    spec = _plain(kind.spec_model, document.get("spec"))
+    if metadata is None or spec is None:
+        return None
+    meta, _ = _meta(metadata, kind, default_namespace)
+    return None if meta is None else Object(Key(kind.kind, meta.namespace, meta.name), meta, spec, status)
 
 
 def encode(obj: Object, api_version: str | None = None) -> dict[str, Any]:
@@ -226,6 +244,16 @@ def _parse(model: type[M], value: Any, prefix: str) -> tuple[M | None, list[Misr
     except ValidationError as error:
         # no more of them than are told
         return None, list(islice(_misreads(model, error, prefix, value), MOST_PROBLEMS + 1))
+
+
+def _plain(model: type[M], value: Any) -> M | None:
+    try:
+        text = to_json(value, inf_nan_mode="null")
+        if b"null" in text:  # a string that says so only costs time
+            return None
+        return model.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _misreads(model: type[Model], error: ValidationError, prefix: str, value: Any) -> Iterable[Misread]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from isthmus.api.codec import decode
+from isthmus.api.codec import decode, decode_plain
 from isthmus.api.defaults import defaulted
 from isthmus.api.inspection import inspected
 from isthmus.api.meta import Key, Object, Problem
@@ -62,16 +62,11 @@ def decoded(
     if wanted.kind.of_kubernetes:
         document = {"apiVersion": wanted.api_version, "kind": wanted.kind.kind} | document
     _check_type(document, wanted, patched=patched)
-    known, unknown = without_unknown(document, wanted.kind)
-    if sent is not None:
-        document, (_, unknown) = sent, without_unknown(sent, wanted.kind)
-    if unknown and level == "Strict":
-        raise _strict(document, wanted, unknown, _errors(known, wanted))
-    warnings = tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
-    obj, _ = decode(known, default_namespace=wanted.namespace or "")
+    known, warnings = document, tuple[str, ...]()
+    namespace = wanted.namespace or ""
+    obj = decode_plain(document, wanted.kind, default_namespace=namespace) if sent is None else None
     if obj is None:
-        errors = _errors(known, wanted)
-        raise undecodable(wanted.kind, wanted.name or _name(document), errors, warnings=warnings)
+        known, warnings, obj = _read(document, wanted, level, sent)
     if wrong := list(_status_problems(obj.status)):
         raise invalid(obj.key, [*wrong, *_errors(known, wanted)], warnings=warnings)
     if wanted.name and obj.key.name != wanted.name:
@@ -83,6 +78,23 @@ def decoded(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
     return defaulted(obj), warnings
+
+
+def _read(
+    document: dict[str, Any], wanted: Target, level: str, sent: Any
+) -> tuple[dict[str, Any], tuple[str, ...], Object]:
+    """The document without unknown fields, the warnings of these, and the object that it spells."""
+    known, unknown = without_unknown(document, wanted.kind)
+    if sent is not None:
+        document, (_, unknown) = sent, without_unknown(sent, wanted.kind)
+    if unknown and level == "Strict":
+        raise _strict(document, wanted, unknown, _errors(known, wanted))
+    warnings = tuple(f'unknown field "{path}"' for path in unknown) if level == "Warn" else ()
+    obj, _ = decode(known, default_namespace=wanted.namespace or "")
+    if obj is None:
+        errors = _errors(known, wanted)
+        raise undecodable(wanted.kind, wanted.name or _name(document), errors, warnings=warnings)
+    return known, warnings, obj
 
 
 def _check_type(document: Mapping[str, Any], wanted: Target, *, patched: bool) -> None:
