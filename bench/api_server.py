@@ -1,12 +1,13 @@
 """The API and its store alone, with TLS, in a process of their own: no mesh, no proxies."""
 
+import asyncio
+import signal
 import socket
 import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from isthmus.identity.ca import Authority
@@ -14,6 +15,7 @@ from isthmus.identity.jointoken import mint
 from isthmus.identity.serving import ServingIdentity
 from isthmus.server.access import admin_access
 from isthmus.server.app import prepare_process
+from isthmus.server.doors import api_server
 from isthmus.server.kube_api import kube_api
 from isthmus.server.paths import Paths
 from isthmus.store.sqlite import SqliteStore
@@ -32,13 +34,11 @@ async def serve(directory: Path) -> None:
             authenticate=users.authenticate,
             mint_token=partial(mint, addresses=[f"127.0.0.1:{port}"], pin=identity.pin()),
         )
-        config = uvicorn.Config(
-            Paths(routes), lifespan="off", log_config=None, access_log=False, proxy_headers=False
-        )
-        config.load()
-        config.ssl = identity.server_context(alpn=["http/1.1"], clients=False)
+        server = api_server(Paths(routes), identity, users)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, partial(setattr, server, "should_exit", True))
         print(f"ready: API https://127.0.0.1:{port}", flush=True)
-        await uvicorn.Server(config).serve([listener])
+        await server.serve([listener])
     await store.close()
 
 

@@ -11,20 +11,24 @@ from typing import Any, cast
 import pytest
 import uvicorn
 from enrolment_world import world
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from hanging_up import hang_up
 from isthmus.server.connections import ApiServer, Limits, PunctualProtocol, Room
+from isthmus.server.paths import Paths
 
 HELLO = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
 LIMITS = Limits(per_client=3, total=5, headers_s=0.3)
 
 
 async def hello(_: Request) -> Response:
-    return PlainTextResponse("hello")
+    return Response("hello")
+
+
+async def odd(_: Request) -> Response:
+    return Response("hello", headers={"x": "a\r\ny: b"})
 
 
 async def watch(_: Request) -> Response:
@@ -39,10 +43,8 @@ async def watch(_: Request) -> Response:
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
     async with world(tmp_path) as made:
-        routes = [Route("/hello", hello), Route("/watch", watch)]
-        config = uvicorn.Config(
-            Starlette(routes=routes), lifespan="off", log_config=None, timeout_graceful_shutdown=1
-        )
+        routes = [Route("/hello", hello), Route("/odd", odd), Route("/watch", watch)]
+        config = uvicorn.Config(Paths(routes), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         config.load()
         config.ssl = made.serving.server_context(alpn=["http/1.1"], clients=False)
         config.http_protocol_class = cast(Any, PunctualProtocol)
@@ -118,6 +120,26 @@ async def test_later_requests_have_a_deadline_too(port: int) -> None:
         assert b"200 OK" in await reader.readuntil(b"hello")
         writer.write(HELLO[:10])
         assert await ended(reader) == b""
+
+
+async def test_every_request_of_a_connection_gets_its_whole_answer(port: int) -> None:
+    head, last = HELLO.replace(b"GET", b"HEAD"), HELLO.replace(b"host", b"connection: close\r\nhost")
+    async with client(port) as (reader, writer):
+        writer.write(HELLO[:20])
+        writer.write(HELLO[20:] + HELLO + head + HELLO.replace(b"hello", b"nosuch") + last)
+        answers = (await ended(reader)).split(b"HTTP/1.1 ")[1:]
+    heads, bodies = zip(*(answer.split(b"\r\n\r\n") for answer in answers), strict=True)
+    assert [each[:3] for each in heads] == [b"200", b"200", b"200", b"404", b"200"]
+    assert bodies == (b"hello", b"hello", b"", b"Not Found", b"hello")
+    assert all(b"content-length: " in each and b"\r\ndate: " in each for each in heads)
+
+
+async def test_a_header_that_would_be_two_is_not_sent(port: int) -> None:
+    async with client(port) as (reader, writer):
+        writer.write(HELLO.replace(b"hello", b"odd"))
+        got = await ended(reader)
+    assert b"500 Internal" in got or got == b""
+    assert b"y: b" not in got
 
 
 async def test_a_watch_lives_on(port: int) -> None:

@@ -9,18 +9,22 @@ uvicorn's own limits begin with a complete request; who never completes one woul
 import asyncio
 import contextlib
 import logging
+import re
 import resource
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from isthmus.server.enrolment import client_network
+from isthmus.server.paths import AT_ONCE
 
 HEADERS_S = 10.0
 """From accept, or from the first byte of a later request, to complete headers."""
@@ -90,14 +94,18 @@ class PunctualProtocol(HttpToolsProtocol):
         self._deadline = self.loop.call_at(began + self.headers_s, self._too_late)
 
     def data_received(self, data: bytes) -> None:
-        idle = self.cycle is None or self.cycle.response_complete
-        if self._deadline is None and idle:
-            self._deadline = self.loop.call_later(self.headers_s, self._too_late)
+        before = self.cycle
         super().data_received(data)
+        # most requests are there as a whole, and need no deadline
+        begun = self.cycle is before and (before is None or before.response_complete)
+        if begun and self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(self.headers_s, self._too_late)
 
     def on_headers_complete(self) -> None:
         self._in_time()
         super().on_headers_complete()
+        if self.cycle.keep_alive and self.scope["method"] != "HEAD":
+            self.scope["extensions"] = {AT_ONCE: partial(_at_once, self.cycle)}
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
@@ -114,6 +122,25 @@ class PunctualProtocol(HttpToolsProtocol):
         if self.transport is not None:
             # abort, not close: a client that reads nothing would hold the socket on
             self.transport.abort()
+
+
+def _at_once(exchange: RequestResponseCycle, response: Response) -> bool:
+    """Writes a whole answer in one piece, which is one TLS record; False when it has to go the long way."""
+    headers = [*exchange.default_headers, *response.raw_headers]
+    odd = _CONTROL.search(b"".join(value for _, value in headers)) or response.background is not None
+    if odd or exchange.response_started or exchange.disconnected or exchange.flow.write_paused:
+        return False
+    lines = [b"%s: %s\r\n" % header for header in headers]
+    exchange.transport.write(
+        b"".join((STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)))
+    )
+    exchange.response_started = exchange.response_complete = True
+    exchange.message_event.set()
+    exchange.on_response()
+    return True
+
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class ApiServer(uvicorn.Server):

@@ -12,6 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
+AT_ONCE = "isthmus.dev/at-once"
+"""The extension of ASGI by which a server takes a whole answer: `(Response) -> whether it did`."""
+
 
 class Paths:
     """An ASGI application over routes; endpoints are coroutine functions."""
@@ -30,7 +33,9 @@ class Paths:
                 scope.update(found)
                 if isinstance(route, Route):
                     response: Response = await route.endpoint(Request(scope, receive, send))
-                    await response(scope, receive, send)
+                    at_once = scope["extensions"].get(AT_ONCE) if "extensions" in scope else None
+                    if at_once is None or type(response) is not Response or not at_once(response):
+                        await response(scope, receive, send)
                 else:
                     await route.handle(scope, receive, send)
                 return
