@@ -105,7 +105,7 @@ class PunctualProtocol(HttpToolsProtocol):
         self._in_time()
         super().on_headers_complete()
         if self.cycle.keep_alive and self.scope["method"] != "HEAD":
-            self.scope["extensions"] = {AT_ONCE: partial(_at_once, self.cycle)}
+            self.scope["extensions"] = {AT_ONCE: cast(Any, partial(_at_once, self.cycle))}
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
