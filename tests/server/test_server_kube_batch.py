@@ -72,6 +72,7 @@ def test_nothing_of_a_bad_batch_is_applied_and_everything_is_told(server: KubeSe
     assert errors(reply) == [
         (2, "WorkloadEntry/bookinfo/bad", "spec.address"),
         (3, "VirtualService/bookinfo/typo", "spec.http[0].route[0].destination.subst"),
+        (3, "VirtualService/bookinfo/typo", "spec.http[0].timeout"),
         (4, "Servce/x", "kind"),
         (5, "WorkloadEntry/nowhere/lost", "metadata.namespace"),
         (6, "WorkloadEntry/bookinfo/good", "metadata.name"),
