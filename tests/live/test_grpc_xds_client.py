@@ -1,5 +1,6 @@
 """A program with gRPC's own xDS client and no proxy of its own: `xds:///…` obeys the mesh's rules."""
 
+import itertools
 import json
 import os
 import sys
@@ -64,6 +65,13 @@ spec:
   subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
 ---
 """
+MARKER = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: marker, namespace: shop}
+spec: {host: marker-NUMBER.test}
+"""
+_numbers = itertools.count()
 # Answers with its name and the identity that its Envoy saw; a request says how many seconds to take.
 SERVER = """
     import sys, time, grpc
@@ -173,6 +181,8 @@ def bootstrap(address: str, client: Host) -> dict[str, Any]:
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
     mesh.delete("virtualservice/echo", "destinationrule/echo", "peerauthentication/strict")
+    # once it is programmed, so is every deletion before it
+    mesh.apply(MARKER.replace("NUMBER", str(next(_numbers))))
 
 
 def rule(http: str) -> str:
