@@ -124,7 +124,7 @@ class World:
         self.plane.apply(SHOP)
         self.web = join(self.plane, lab.host("web"), "shop/web")
         self.client = lab.host("client")
-        self.client.write("/root-of-trust.pem", AUTHORITY.certificate)
+        self.client.write("/srv/root-of-trust.pem", AUTHORITY.certificate)
         self.edge = lab.host("edge")
         self.agent = run_gateway(self.plane, self.edge, "edge/ingress")
 
@@ -149,7 +149,7 @@ class World:
         """What curl on the client prints for a URL whose host is the gateway."""
         host = url.split("/")[2].partition(":")[0]
         names = [word for p in (80, 443, 8081) for word in ("--resolve", f"{host}:{p}:{self.edge.address}")]
-        trust = ["--cacert", "/root-of-trust.pem"]
+        trust = ["--cacert", "/srv/root-of-trust.pem"]
         command = ["curl", "-sS", "-m", "20", *names, *trust, *options, url]
         done = self.client.run(command, check=False)
         return done.stdout + done.stderr

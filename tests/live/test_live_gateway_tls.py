@@ -54,7 +54,7 @@ spec:
 """
 FIRST_WORD = """
 import socket, ssl, sys
-c = ssl.create_default_context(cafile="/root-of-trust.pem")
+c = ssl.create_default_context(cafile="/srv/root-of-trust.pem")
 s = c.wrap_socket(socket.create_connection((sys.argv[1], 7443), 5), server_hostname=sys.argv[2])
 print(s.makefile().readline())
 """
@@ -93,11 +93,11 @@ def test_clients_must_show_a_certificate_where_a_server_asks(world: World) -> No
     bare = world.call("https://partners.example.com/")
     assert "web saw" not in bare
     shown = PARTNERS.pair("partner")
-    world.client.write("/partner.pem", shown.certificate + shown.key)
-    assert world.call("https://partners.example.com/", "--cert", "/partner.pem").startswith("web saw")
+    world.client.write("/srv/partner.pem", shown.certificate + shown.key)
+    assert world.call("https://partners.example.com/", "--cert", "/srv/partner.pem").startswith("web saw")
     stranger = AUTHORITY.pair("stranger")
-    world.client.write("/stranger.pem", stranger.certificate + stranger.key)
-    assert "web saw" not in world.call("https://partners.example.com/", "--cert", "/stranger.pem")
+    world.client.write("/srv/stranger.pem", stranger.certificate + stranger.key)
+    assert "web saw" not in world.call("https://partners.example.com/", "--cert", "/srv/stranger.pem")
 
 
 def test_tls_passes_through_to_who_owns_it(world: World) -> None:
@@ -157,7 +157,7 @@ def is_refused(answer: str) -> bool:
 def shown(world: World, authority: Outside) -> str:
     """A file on the client with a certificate of this authority, and its key."""
     pair = authority.pair("somebody")
-    path = f"/shown-{sum(pair.certificate.encode())}.pem"
+    path = f"/srv/shown-{sum(pair.certificate.encode())}.pem"
     world.client.write(path, pair.certificate + pair.key)
     return path
 

@@ -291,9 +291,9 @@ def test_nobody_passes_who_is_not_of_the_mesh(world: World) -> None:
     )
     assert "alert certificate required" in world.asked(stranger, "istio")
     pair = Outside().pair(f"outbound_.80_._.{WEB}")
-    for path, text in (("/other.pem", pair.certificate), ("/other.key", pair.key)):
+    for path, text in (("/srv/other.pem", pair.certificate), ("/srv/other.key", pair.key)):
         stranger.write(path, text)
-    assert "alert unknown ca" in world.asked(stranger, "istio", "/other.pem", "/other.key")
+    assert "alert unknown ca" in world.asked(stranger, "istio", "/srv/other.pem", "/srv/other.key")
     # what is not the mesh's own TLS finds nothing to talk to at the gateway
     for host, certificate in ((stranger, ()), (member, own)):
         said = world.asked(host, "http/1.1", *certificate)
