@@ -12,6 +12,7 @@ import pytest
 NO_SKIPS = "ISTHMUS_TEST_NO_SKIPS"
 ALLOWED = {
     "tests/api/test_api_public_cases.py::test_istio_cases": "a sample of Istio's cases beside the checkout",
+    "tests/api/test_api_samples.py": "a copy of Istio's samples, named by ISTHMUS_SAMPLES",
     "tests/routing/test_routing_sample.py": "a sample of Istio's cases beside the checkout",
 }
 """Tests that may be skipped even then, and what they need."""
