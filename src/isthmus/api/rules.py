@@ -66,14 +66,16 @@ def labels(field: str, value_by_key: Mapping[str, str]) -> Iterator[Problem]:
     """Labels that Kubernetes would not take."""
     for key, value in value_by_key.items():
         yield from wrong(field, key, label_key(key))
-        yield from wrong(path(field, [key]), value, label_value(value))
+        if fault := label_value(value):
+            yield from wrong(path(field, [key]), value, fault)
 
 
 def tags(field: str, value_by_key: Mapping[str, str]) -> Iterator[Problem]:
     """Labels inside an Istio spec."""
     for key, value in value_by_key.items():
         yield from wrong(field, key, tag_key(key))
-        yield from wrong(path(field, [key]), value, tag_value(value))
+        if fault := tag_value(value):
+            yield from wrong(path(field, [key]), value, fault)
 
 
 def plain_selector(field: str, value_by_key: Mapping[str, str]) -> Iterator[Problem]:

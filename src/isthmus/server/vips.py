@@ -78,8 +78,10 @@ class _Book:
     def stand(self, obj: Object) -> None:
         """The object is in the store."""
         if obj.key.kind in KINDS:
+            before = self.objects.get(obj.key)
             self.objects[obj.key] = obj
-            self.put(obj.key, _claim(obj))
+            if before is None or not _claims_the_same(before, obj):
+                self.put(obj.key, _claim(obj))
 
     def gone(self, key: Key) -> None:
         """The object is in the store no more."""
@@ -143,6 +145,12 @@ def _claim(obj: Object) -> _Claim:
         {f"{namespace}/{host}": both for host, both in _allocated(obj).items()},
         tuple(f"{namespace}/{host}" for host in obj.spec.hosts) if wants else (),  # type: ignore[attr-defined]
     )
+
+
+def _claims_the_same(one: Object, other: Object) -> bool:
+    """Whether that can be told at once, as of most writes of a status."""
+    same = one.spec is other.spec and one.meta.labels == other.meta.labels
+    return same and one.status.get("addresses") == other.status.get("addresses")
 
 
 def _subtract(counter: Counter[T], items: Iterable[T]) -> None:
