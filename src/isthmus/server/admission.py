@@ -108,7 +108,7 @@ class Admission:
 
     async def write(self, drafts: Sequence[Draft], *, dry_run: bool = False) -> list[Outcome]:
         """Writes all drafts or none; Rejected with all problems, or the store's refusal."""
-        drafts = [replace(draft, obj=defaulted(draft.obj)) for draft in drafts]
+        drafts = [_whole(draft) for draft in drafts]
         found = await self.problems(drafts)
         errors = [
             (index, problem)
@@ -169,6 +169,11 @@ class Admission:
             raise NamespaceMissing(key)
         hint = f"create the Namespace {key.namespace} first, or in the same apply"
         return [Problem("metadata.namespace", f"namespace {key.namespace} does not exist", hint)]
+
+
+def _whole(draft: Draft) -> Draft:
+    obj = defaulted(draft.obj)
+    return draft if obj is draft.obj else replace(draft, obj=obj)
 
 
 def _guards(drafts: Sequence[Draft]) -> list[Write]:

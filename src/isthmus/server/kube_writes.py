@@ -244,7 +244,8 @@ class Writes:
 
     async def _admit(self, draft: Draft, told: tuple[str, ...], *, dry_run: bool) -> Outcome:
         """What became of the draft; `told` are warnings that come before those about its meaning."""
-        draft = replace(draft, obj=replace(draft.obj, status={}))
+        if draft.obj.status:
+            draft = replace(draft, obj=replace(draft.obj, status={}))
         try:
             (outcome,) = await self.admission.write([draft], dry_run=dry_run)
         except Rejected as rejected:

@@ -301,12 +301,12 @@ def _blocks(dependent: Object, owner: Object) -> bool:
 def _rest(obj: Object) -> tuple[object, ...]:
     meta = obj.meta
     return (
-        dict(meta.labels),
-        dict(meta.annotations),
-        tuple(map(dict, meta.owner_references)),
+        meta.labels,
+        meta.annotations,
+        meta.owner_references,
         meta.finalizers,
-        tuple(map(dict, meta.managed_fields)),
-        dict(obj.status),
+        meta.managed_fields,
+        obj.status,
     )
 
 
