@@ -52,11 +52,11 @@ class KubeServer:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Does something with the store in the server's own loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def connect(self) -> http.client.HTTPSConnection:
         """A connection to the server."""
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self.context)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.context)
 
     def headers(self) -> dict[str, str]:
         """What an authorised client sends."""
@@ -145,8 +145,8 @@ def kube_server(directory: Path) -> Iterator[KubeServer]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10), "the server did not start"
+        assert ready.wait(60), "the server did not start"
         yield started[0]
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)

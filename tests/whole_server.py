@@ -28,6 +28,6 @@ def serving(state: Path) -> Iterator[str]:
             yield process.stdout.readline()
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(10)
+            code = process.wait(60)
             process.stdout.close()
     assert code == 0, (state.parent / "serve.log").read_text()

@@ -63,7 +63,7 @@ def boot(host: Host) -> SystemdHost:
         "--kill-child",
     ]
     process = host.spawn([*namespaces, "sh", "-c", START], log="systemd.log")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         found = host.run(["pgrep", "-x", "systemd"], check=False).stdout.split()
         if found:

@@ -95,7 +95,7 @@ async def test_a_renewed_file_is_pushed(tmp_path: Path, monkeypatch: pytest.Monk
     async with (
         sds.serving(sds.Secrets(Credentials(chain=b"c", key=b"k", roots=b"r")), paths),
         grpc.aio.insecure_channel(f"unix:{paths.sds_socket}") as channel,
-        asyncio.timeout(10),
+        asyncio.timeout(60),
     ):
         delta: Any = channel.stream_stream(
             "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",

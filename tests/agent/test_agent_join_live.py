@@ -147,7 +147,7 @@ def test_what_others_take_away_comes_back(world: World) -> None:
 
 
 def test_certificates_rotate_without_a_reload(world: World) -> None:
-    world.fault(ttl=4)
+    world.fault(ttl=8)
     world.joined()
     code = (
         f"import sys;sys.path.insert(0,{str(HERE)!r});import mesh;print(mesh.served_certificate('10.0.0.7'))"
@@ -181,7 +181,7 @@ def test_only_root_writes_where_the_agent_does(world: World) -> None:
 
 
 def test_a_full_disk_does_not_end_the_agent(world: World) -> None:
-    world.fault(ttl=6)
+    world.fault(ttl=8)
     process = world.joined()
     world.vm.run("sh", "-c", "dd if=/dev/zero of=/var/lib/full bs=4k 2>/dev/null; true")
     renewals = world.events().count("renewed")

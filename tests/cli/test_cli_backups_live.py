@@ -66,7 +66,7 @@ def serving(state: Path, ports: list[int]) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
             process.stdout.close()
 
 

@@ -44,7 +44,7 @@ class Shop:
     def get(
         self, name: str, path: str, method: str = "GET", body: str = "", **headers: str
     ) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=60)
         connection.request(
             method, path, body or None, {key.replace("_", "-"): v for key, v in headers.items()}
         )
@@ -127,7 +127,7 @@ def test_reviews_v1_know_no_ratings(shop: Shop) -> None:
 
 def test_a_user_signs_in_and_out(shop: Shop) -> None:
     shop.start("productpage")
-    connection = http.client.HTTPConnection("127.0.0.1", shop.ports["productpage"], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", shop.ports["productpage"], timeout=60)
     connection.request("POST", "/login", "username=jason&passwd=x")
     response = connection.getresponse()
     response.read()

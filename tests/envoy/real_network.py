@@ -65,7 +65,7 @@ class Machine:
         """Runs shell commands in it; a failure fails the test."""
         for command in commands:
             subprocess.run(
-                [*self.enter, "sh", "-ec", command], check=True, input=given, text=True, timeout=10
+                [*self.enter, "sh", "-ec", command], check=True, input=given, text=True, timeout=60
             )
 
     async def python(self, code: str, *arguments: str, timeout_s: float = 8.0) -> str:

@@ -71,5 +71,5 @@ def test_a_foreground_lab_ends_with_its_signal(tmp_path: Path, number: signal.Si
             if "is up" in line:
                 break
         up.send_signal(number)
-        assert up.wait(10) == 0
+        assert up.wait(60) == 0
     assert not (tmp_path / "labs").exists()

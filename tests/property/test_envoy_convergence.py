@@ -137,7 +137,7 @@ async def converged(world: World, envoy: Envoy) -> None:
 
 async def ready(envoy: Envoy, wanted: Mapping[str, Manifest], refused: Mapping[tuple[str, str], str]) -> Held:
     """What the Envoy holds when nothing warms, and nothing is left that it should not have."""
-    deadline = monotonic() + 15
+    deadline = monotonic() + 60
     while True:
         held = await envoy.held()
         left = {
@@ -155,7 +155,7 @@ async def ready(envoy: Envoy, wanted: Mapping[str, Manifest], refused: Mapping[t
 
 
 async def told(plane: Plane, key: Key) -> Mapping[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (condition := await plane.condition(key)).get("reason") != "Rejected":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return condition

@@ -47,7 +47,7 @@ class World:
         """Applies, and waits for the commit that comes of it."""
         self._made.clear()
         await self.store.apply(writes)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._made.wait()
 
 
@@ -158,7 +158,7 @@ async def test_changes_too_old_to_be_watched_are_listed(tmp_path: Path) -> None:
         made.store._log._shelf(None).known_since = made.store.revision  # what a long pause does
         async with asyncio.TaskGroup() as tasks:
             feeding = tasks.create_task(missed.run())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while engine.input("fact", "ServiceEntry", "shop", "db") is not None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             feeding.cancel()

@@ -202,7 +202,7 @@ def caller(host: Host) -> Iterator[Caller]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(5)
+            process.wait(60)
 
 
 def _joined(client: Client, host: Host) -> VM:

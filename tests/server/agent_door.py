@@ -40,7 +40,7 @@ class Door:
         target = f"127.0.0.1:{self.port}"
         async with grpc.aio.secure_channel(target, credentials, options) as channel:
             call = channel.unary_unary(method, type(request).SerializeToString, answer.FromString)
-            return await call(request, timeout=5)
+            return await call(request, timeout=60)
 
 
 @dataclass

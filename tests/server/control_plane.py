@@ -21,7 +21,7 @@ class ControlPlane:
     def kill(self) -> None:
         """Ends it as a crash would."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def forget_peak(self) -> None:
         """The most memory held counts from now."""
@@ -47,5 +47,5 @@ def control_plane(directory: Path) -> Iterator[ControlPlane]:
         yield ControlPlane(process, Client.from_kubeconfig(state / KUBECONFIG))
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()

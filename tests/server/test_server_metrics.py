@@ -35,4 +35,4 @@ def test_numbers_of_the_canary_and_of_the_streams(tmp_path: Path) -> None:
 
         address = ready.partition("API ")[2].partition(",")[0]
         with pytest.raises(urllib.error.URLError):  # nobody reads them without showing who they are
-            urllib.request.urlopen(f"{address}/metrics", timeout=5)
+            urllib.request.urlopen(f"{address}/metrics", timeout=60)

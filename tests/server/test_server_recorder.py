@@ -82,7 +82,7 @@ async def test_events_are_recorded(tmp_path: Path) -> None:
         assert entry is not None
         await store.apply([UpdateStatus(entry.key, programmed("False", "Rejected"))])
         await store.apply([Delete(entry.key)])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for _ in store.watch("Event", entry.meta.resource_version):
                 found, _ = await store.list("Event")
                 if len(found) == 3:

@@ -33,7 +33,7 @@ def spec(address: str) -> WorkloadEntrySpec:
 async def events(world: StoreWorld, since: int, count: int, kind: str | None = None) -> list[Event]:
     """The next so many events after a revision."""
     found = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for event in world.store.watch(kind, since):
             found.append(event)
             if len(found) == count:

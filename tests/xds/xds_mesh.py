@@ -180,7 +180,7 @@ class Client:
         await self._call.write(data)
 
     async def read(self) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             data = await self._call.read()
         assert isinstance(data, bytes), "the stream ended"
         return discovery_pb2.DeltaDiscoveryResponse.FromString(data)
@@ -195,7 +195,7 @@ class Client:
 
     async def ended(self) -> tuple[grpc.StatusCode, str]:
         """How the server ended the stream."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with suppress(grpc.aio.AioRpcError):
                 while isinstance(await self._call.read(), bytes):
                     pass
