@@ -302,9 +302,9 @@ DESTINATION = [{"destination": {"host": "b"}}]
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_large_objects_take_no_long_time_and_make_no_large_answer(kind: str, spec: dict[str, Any]) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     found = judged(kind, spec)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
     assert sum(len(str(problem)) for problem in found) < 2_000_000
 
 
