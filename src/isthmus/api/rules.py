@@ -15,6 +15,7 @@ from isthmus.api.shapes import LabelSelector, PolicyTargetReference, WorkloadSel
 from isthmus.api.syntax import istio_label, label_key, label_value, tag_key, tag_value
 
 _LONGEST_SHOWN, _MOST_LISTED = 128, 8
+_SHORTEST_S = 0.001
 _TARGETS = {
     ("", "Service"),
     ("core", "Service"),
@@ -146,12 +147,18 @@ def duration(field: str, text: str | None) -> Iterator[Problem]:
     if text is None:
         return
     seconds = parse_duration(text)
-    if seconds < 0.001:
+    if seconds < _SHORTEST_S:
+        yield from at_least_a_millisecond(field, text)
+    elif abs(seconds * 1e3 - round(seconds * 1e3)) > 1e-6:
+        yield from wrong(field, text, "only durations to ms precision are supported")
+
+
+def at_least_a_millisecond(field: str, text: str | None) -> Iterator[Problem]:
+    """What the schemas ask of durations; where rules do not look, parts of milliseconds may be given."""
+    if text is not None and parse_duration(text) < _SHORTEST_S:
         yield from wrong(
             field, text, "must be a valid duration greater than 1ms", "leave it out for the default"
         )
-    elif abs(seconds * 1e3 - round(seconds * 1e3)) > 1e-6:
-        yield from wrong(field, text, "only durations to ms precision are supported")
 
 
 def port(field: str, number: int) -> Iterator[Problem]:

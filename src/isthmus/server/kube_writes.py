@@ -158,7 +158,9 @@ class Writes:
         if not request.query_params.get("fieldManager"):
             problem = Problem("fieldManager", "Required value: is required for apply patch")
             raise option_invalid(request.method, problem)
-        level, force = field_validation(request), bool(flag(request, "force"))
+        # of what is dropped a real API server does not warn here
+        refusing = "Strict" if field_validation(request) == "Strict" else "Ignore"
+        force = bool(flag(request, "force"))
         config = _configuration(body, wanted)
         manager = self._manager(request, wanted, "Apply")
 
@@ -167,7 +169,7 @@ class Writes:
                 raise not_found(wanted.key)
             _check_uid(before, config["metadata"].get("uid") or "")
             document, owned = self._applied(wanted, before, config, manager, force=force)
-            obj, told = decoded(document, wanted, level, patched=True, sent=body)
+            obj, told = decoded(document, wanted, refusing, patched=True, sent=body)
             rows = entries(owned)
             finish = partial(as_applied, rows=rows)
             if wanted.status:

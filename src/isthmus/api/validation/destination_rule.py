@@ -31,7 +31,7 @@ from isthmus.api.validation.destination import subset_name
 from isthmus.api.validation.load_balancing import load_balancer
 
 _PARTS = ("load_balancer", "connection_pool", "outlier_detection", "tls")
-_WIDE_PARTS = (*_PARTS, "port_level_settings", "tunnel", "proxy_protocol", "retry_budget")
+_WIDE_PARTS = (*_PARTS, "tunnel", "proxy_protocol", "retry_budget")
 _CONFIG_MAP = "configmap://"
 
 
@@ -56,7 +56,7 @@ def destination_rule(spec: DestinationRuleSpec, namespace: str) -> Iterator[Prob
 
 
 def _policy(at: str, policy: TrafficPolicy, namespace: str) -> Iterator[Problem]:
-    if not has(policy, *_WIDE_PARTS):
+    if not has(policy, *_WIDE_PARTS) and not policy.port_level_settings:
         yield missing(at, "traffic policy must have at least one field", "leave it out")
     if policy.tunnel is not None and policy.proxy_protocol is not None:
         yield conflict(at, "tunnel and proxyProtocol must not be set together")

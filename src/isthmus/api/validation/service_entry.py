@@ -86,7 +86,7 @@ def _addresses(spec: ServiceEntrySpec, labels: Mapping[str, str]) -> Iterator[Pr
 
 def _resolution(spec: ServiceEntrySpec, labels: Mapping[str, str]) -> Iterator[Problem]:
     if spec.resolution == "NONE":
-        if spec.endpoints:
+        if spec.endpoints:  # a list of none is let in, as by Istio's webhook
             text = "NONE mode cannot set endpoints: no endpoints should be provided for resolution type none"
             yield conflict("spec.endpoints", text, "set resolution to STATIC or DNS")
         if spec.workload_selector is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from isthmus.api.meta import Problem
-from isthmus.api.rules import attachment, conflict, duration, has, warning, wrong
+from isthmus.api.rules import at_least_a_millisecond, attachment, conflict, has, warning, wrong
 from isthmus.api.telemetry import CustomTag, Metrics, TelemetrySpec
 from isthmus.api.validation.cel import expression_fault
 
@@ -38,7 +38,7 @@ def _tag(at: str, tag: CustomTag) -> Iterator[Problem]:
 
 
 def _metrics(at: str, metrics: Metrics) -> Iterator[Problem]:
-    yield from duration(f"{at}.reportingInterval", metrics.reporting_interval)
+    yield from at_least_a_millisecond(f"{at}.reportingInterval", metrics.reporting_interval)
     for index, override in enumerate(metrics.overrides):
         where = f"{at}.overrides[{index}]"
         match = override.match
