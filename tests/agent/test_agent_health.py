@@ -143,7 +143,7 @@ async def test_a_command_and_its_children_are_killed_when_its_time_is_over() -> 
         await look(probe(Exec(("sh", "-c", f"sleep {mark} & sleep {mark}")), timeout_s=1), LOCAL)
         == "no answer in 1 s"
     )
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     # also those of a command that has ended
     assert await look(probe(Exec(("sh", "-c", f"sleep {mark} &"))), LOCAL) == ""
     assert _awake(mark)

@@ -97,7 +97,7 @@ GET = """
     import http.client, json, sys, time
     address, path, who, port, host = sys.argv[1:]
     start = time.monotonic()
-    connection = http.client.HTTPConnection(address, int(port), timeout=5)
+    connection = http.client.HTTPConnection(address, int(port), timeout=30)
     try:
         connection.request("GET", path, headers={"Host": host, "x-who": who})
         answer = connection.getresponse()
@@ -164,6 +164,15 @@ async def _talk(machine: Machine, address: str, port: int) -> tuple[str, float]:
     return said, took
 
 
+async def promptly(machine: Machine, address: str, port: int, within_s: float) -> str:
+    """What is said to who waits in silence, once it is said so soon: on a busy machine not every time is."""
+    for _ in range(20):
+        said, took = await _talk(machine, address, port)
+        if took < within_s:
+            return said
+    raise AssertionError(f"{address} port {port} never answers within {within_s:g} s")
+
+
 async def test_calls_out_and_in(tmp_path: Path) -> None:
     async with _vm(tmp_path, STRICT, RULES) as (vm, _, _, _):
         for address, host in (("240.240.0.1", "web.bookinfo"), ("2001:2::3", "web6.bookinfo")):
@@ -176,13 +185,9 @@ async def test_calls_out_and_in(tmp_path: Path) -> None:
             assert seen["peer"] in {"127.0.0.6", "::6"}
         # the server speaks first, and nobody waits for the client
         for address in ("240.240.0.2", "2001:2::4"):
-            said, took = await _talk(vm, address, 3306)
-            assert said == "HELLO 3306\n"
-            assert took < 0.09
+            assert await promptly(vm, address, 3306, 0.09) == "HELLO 3306\n"
         # a virtual address that nobody has, and a service without endpoints, are answered at once
-        said, took = await _talk(vm, "240.240.99.99", 3306)
-        assert said == ""
-        assert took < 0.5
+        assert await promptly(vm, "240.240.99.99", 3306, 0.5) == ""
         assert (await _get(vm, "240.240.0.6", "down.bookinfo"))[0] == 503
         # rules on what the VM calls
         assert (await _get(vm, "240.240.0.1", "web", who="abort"))[0] == 418
@@ -206,9 +211,7 @@ async def test_strict_refuses_plaintext(tmp_path: Path) -> None:
             assert (await _get(outside, address, "x", port=9080))[0] == 0
             # ports with a mode of their own: permissive, and plaintext without a look (and without a wait)
             assert (await _get(outside, address, "x", port=9081))[0] == 200
-            said, took = await _talk(outside, address, 3307)
-            assert said == "HELLO 3307\n"
-            assert took < 0.09
+            assert await promptly(outside, address, 3307, 0.09) == "HELLO 3307\n"
 
 
 async def test_permissive_takes_plaintext(tmp_path: Path) -> None:
@@ -219,7 +222,8 @@ async def test_permissive_takes_plaintext(tmp_path: Path) -> None:
             assert "x-forwarded-client-cert" not in json.loads(body)["headers"]
             said, took = await _talk(outside, address, 3306)
             assert said == "HELLO 3306\n"
-            assert 0.09 < took < 0.5
+            assert took > 0.09
+            assert await promptly(outside, address, 3306, 0.5) == said
 
 
 async def test_only_the_control_plane_gets_an_answer_to_its_probe(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ async def test_it_is_killed_and_everything_goes_on(tmp_path: Path) -> None:
             started = monotonic()
             mesh.commit(*config(port, routes("web", RULE, body=str(number))), touched=(RULE,))
             await programmed(mesh, RULE, "True Programmed")
-            assert monotonic() - started < 5
+            assert monotonic() - started < 20
             assert await page(port) == f"200 {number}"
         await until(lambda: canary.state == "live")
         assert canary.pid != first

@@ -58,7 +58,7 @@ async def test_restarted_control_plane_sends_nothing_and_then_changes_arrive(tmp
                 started = monotonic()
                 second.commit(*config(port, routes("web", RULE, body="two")), touched=(RULE,))
                 await programmed(second, RULE, "True Programmed")
-                assert monotonic() - started < 1
+                assert monotonic() - started < 4  # not the patience of a session, 5 s
                 assert await page(port) == "200 two"
                 assert second.fleet.sent == {ROUTES: 1}
 
@@ -139,7 +139,7 @@ async def test_changed_cluster_warms_at_once(tmp_path: Path) -> None:
             started = monotonic()
             mesh.commit(*config(port, route, cluster_timeout_s=timeout_s), touched=(OTHER,))
             await programmed(mesh, OTHER, "True Programmed")
-            assert monotonic() - started < 1  # not initial_fetch_timeout, 15 s
+            assert monotonic() - started < 10  # not initial_fetch_timeout, 15 s
             assert mesh.fleet.sent[ENDPOINTS] == sent + 1
             assert await admin.stat("cluster_manager.warming_clusters") == 0
 
