@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,18 +80,15 @@ class _Published:
     """What readers see."""
 
     def __init__(self, objects: Iterable[Object]) -> None:
-        self.by_kind: dict[str, _Shelf] = {}
+        self.by_kind: dict[str, _Shelf] = defaultdict(_Shelf)
         for obj in objects:
-            self.shelf(obj.key.kind).objects[(obj.key.namespace, obj.key.name)] = obj
+            self.by_kind[obj.key.kind].objects[(obj.key.namespace, obj.key.name)] = obj
         for shelf in self.by_kind.values():
             shelf.order = sorted(shelf.objects)
 
-    def shelf(self, kind: str) -> _Shelf:
-        return self.by_kind.setdefault(kind, _Shelf())
-
     def take(self, events: Sequence[Event]) -> None:
         for event in events:
-            self.shelf(event.object.key.kind).take(event)
+            self.by_kind[event.object.key.kind].take(event)
 
 
 class SqliteStore:
@@ -136,11 +134,11 @@ class SqliteStore:
 
     async def get(self, key: Key) -> Object | None:
         """The object, None when there is none."""
-        return self._published.shelf(key.kind).objects.get((key.namespace, key.name))
+        return self._published.by_kind[key.kind].objects.get((key.namespace, key.name))
 
     async def list(self, kind: str, namespace: str | None = None) -> tuple[tuple[Object, ...], int]:
         """All objects of a kind (in a namespace) by namespace and name, and the revision they are at."""
-        shelf = self._published.shelf(kind)
+        shelf = self._published.by_kind[kind]
         return tuple(map(shelf.objects.__getitem__, shelf.within(namespace))), self.revision
 
     async def apply(self, writes: Sequence[Write]) -> tuple[Object | None, ...]:

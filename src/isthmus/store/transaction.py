@@ -43,6 +43,10 @@ class State:
 
     def put(self, obj: Object) -> None:
         """Sets one object."""
+        before = self.objects.get(obj.key)
+        if before is not None and before.meta.uid == obj.meta.uid and owners(before) == owners(obj):
+            self.objects[obj.key] = obj
+            return
         self.drop(obj.key)
         self.objects[obj.key] = obj
         self.by_uid[obj.meta.uid] = obj.key
