@@ -103,6 +103,30 @@ def test_tls_without_addresses_is_told_by_server_name() -> None:
     assert [chain.sni for chain in _chains(found, "0.0.0.0_443")] == [("a.example",), ("b.example",)]
 
 
+def test_a_tls_rule_for_some_addresses_leaves_the_others_to_the_next() -> None:
+    rule = """---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: shop}
+spec:
+  hosts: [a.example]
+  tls:
+  - match: [{sniHosts: [a.example], destinationSubnets: [10.1.1.2/32]}]
+    route: [{destination: {host: b.example}}]
+  - {match: [{sniHosts: [a.example]}], route: [{destination: {host: a.example}}]}
+"""
+    found = _plan(
+        entry("a", _port(443, "TLS"), addresses="10.1.1.1"),
+        entry("b", _port(443, "TLS"), hosts="b.example"),
+        rule,
+    )
+    chains = _chains(found, "10.1.1.1_443")
+    assert [(chain.sni, chain.ranges, chain.destinations[0].host) for chain in chains] == [
+        (("a.example",), ("10.1.1.2/32",), "b.example"),
+        (("a.example",), (), "a.example"),
+    ]
+
+
 def test_ranges_are_told_apart_and_the_same_range_is_not() -> None:
     found = _plan(
         entry("a", _port(9, "TCP"), addresses="10.1.0.0/16"),

@@ -352,9 +352,15 @@ def _byte_chains(q: Reader, scope: Scope, ask: _Ask, *, on_wildcard: bool) -> It
         for route in q(routing_l4.tcp_routes, caller, rules, service.host, port.number):
             yield _bytes(ask, route, route.subnets or ranges)
         return
+    meant: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
     for route in q(routing_l4.tls_routes, caller, rules, service.host, port.number):
         if route.source:
+            # as in Istio, the addresses that one rule asks for hold for the next ones that ask for none; but
+            # where these would mean the same connections, Envoy would refuse them all: then for any address
             ranges = route.subnets or ranges
+            if (route.sni_hosts, ranges) in meant:
+                ranges = ask.ranges
+            meant.add((route.sni_hosts, ranges))
             yield _bytes(ask, route, ranges)
         elif ranges or on_wildcard or _is_dynamic(service):
             # on an address of its own the connection is known; elsewhere only the server name tells it
