@@ -86,6 +86,17 @@ class Mesh:
             good = {name: each for name, each in content.items() if (type_url, name) != (ROUTES, but)}
             assert {name: held[type_url].get(name) for name in good} == good
 
+    async def holds_no_more(self) -> None:
+        """What nobody wants is gone: Envoy keeps route tables for as long as a listener drains."""
+        wanted = await self.plane.settled(60)
+        async with asyncio.timeout(60):
+            while any(  # noqa: ASYNC110
+                held.keys() - wanted[type_url].keys()
+                for type_url, held in (await self.envoy.held()).resources.items()
+                if type_url in (CLUSTER, LISTENER, ROUTES)
+            ):
+                await asyncio.sleep(0.02)
+
     async def paths(self, table: str, host: str) -> list[str]:
         """The matches of a host's routes, as its Envoy has them."""
         return matches((await self.envoy.held()).resources, table, host)
@@ -119,6 +130,7 @@ async def mesh(standing: Mesh) -> AsyncIterator[Mesh]:
         if obj.key not in before:
             await standing.plane.delete(obj.key)
     await standing.holds_all()
+    await standing.holds_no_more()
     assert standing.plane.refused == {}
 
 
