@@ -156,3 +156,63 @@ def test_a_server_that_finds_no_place_takes_no_name_from_a_third() -> None:
     told = _told(World().apply(BASE, taken, loser, third))
     for name in ("two", "zwo"):
         assert any("by Gateway/shop/one" in each.text for each in told[_key(f"Gateway/{name}")])
+
+
+# what wants itself, and what wants much
+
+
+def test_rules_that_delegate_to_each_other_are_told_and_left_out() -> None:
+    def rule(name: str, spec: str, leads: str = "") -> str:
+        delegating = f"{{match: [{{uri: {{prefix: /x}}}}], delegate: {{name: {leads}}}}}, " if leads else ""
+        return thing(
+            "VirtualService", name, f"{spec}http: [{delegating}{{route: [{{destination: {{host: b}}}}]}}]"
+        )
+
+    plain = World().apply(BASE, rule("root", "hosts: [a], "))
+    circle = World().apply(
+        BASE,
+        rule("root", "hosts: [a], ", "root"),
+        rule("one", "", "two"),
+        rule("two", "", "one"),
+        rule("other", "hosts: [b], "),
+    )
+    told = _told(circle)
+    assert {key.name for key in told} == {"root", "one", "two"}
+    assert all(each.hint for found in told.values() for each in found)
+    assert "delegate" in told[_key("VirtualService/one")][0].field
+    held = {name: body for name, body in _held(circle).items() if name[1] != "RouteConfiguration"}
+    assert held == {name: body for name, body in _held(plain).items() if name[1] != "RouteConfiguration"}
+
+
+def test_an_entry_of_another_namespace_counts_for_its_own_callers() -> None:
+    one = entry("one", STATIC)
+    two = entry("two", STATIC.replace("2.1", "2.2"), "9000 TCP, 9001 HTTP").replace(
+        "namespace: shop", "namespace: web"
+    )
+    without, both = World().apply(BASE, one), World().apply(BASE, one, two)
+    assert _held(both) == _held(without)
+    told = _told(both)
+    assert told[_key("ServiceEntry/one")] == _told(without)[_key("ServiceEntry/one")]
+    (problem,) = told[Key("ServiceEntry", "web", "two")]
+    assert "also declared by ServiceEntry/shop/one; this one counts for callers of web only" in problem.text
+    assert "delete one of the two" in problem.hint
+
+
+def test_many_rules_are_nobodys_loss() -> None:
+    routes = ", ".join(
+        f"{{match: [{{uri: {{prefix: /p{number}}}}}], route: [{{destination: {{host: a}}}}]}}"
+        for number in range(2_000)
+    )
+    subsets = ", ".join(f"{{name: s{number}, labels: {{app: b}}}}" for number in range(200))
+    plain = World().apply(BASE)
+    many = World().apply(
+        BASE,
+        thing("VirtualService", "many", f"hosts: [a], http: [{routes}]"),
+        thing("DestinationRule", "many", f"host: b, subsets: [{subsets}]"),
+    )
+    assert _told(many) == _told(plain)
+    held, before = _held(many), _held(plain)
+    changed = {name for name in before if held[name] != before[name]}
+    assert {kind for _, kind, _ in changed} == {"RouteConfiguration"}
+    added = {name for _, _, name in held.keys() - before.keys()}
+    assert all("|s" in name for name in added)
