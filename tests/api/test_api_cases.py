@@ -11,8 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from isthmus.api.codec import decode, encode
+from isthmus.api.inspection import inspected
 from isthmus.api.meta import Problem
-from isthmus.api.validate import validate
 
 CASES = Path(__file__).with_name("cases")
 
@@ -33,8 +33,7 @@ def test_cases(case: dict[str, Any]) -> None:
     metadata = {"name": "a", "namespace": "kitchen", **case.get("metadata", {})}
     document = {"apiVersion": case["apiVersion"], "kind": case["kind"], "metadata": metadata}
     document["spec"] = {**case["spec"]}
-    obj, problems = decode(document)
-    problems = validate(obj) if obj is not None else problems
+    problems, (obj, _) = inspected(document), decode(document)
     for severity, expected in (("error", case.get("refused", {})), ("warning", case.get("warned", {}))):
         told = [problem for problem in problems if problem.severity == severity]
         assert {problem.field for problem in told} == expected.keys(), [*map(str, told)]

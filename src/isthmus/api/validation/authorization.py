@@ -151,13 +151,13 @@ def _operation(at: str, operation: Operation) -> Iterator[Problem]:
 def _condition(at: str, condition: Condition) -> Iterator[Problem]:
     if not condition.key:
         yield missing(f"{at}.key", "`key` must not be empty")
-    elif not condition.values and not condition.not_values:
-        text = f"at least one of `values` or `notValues` must be set for key {condition.key}"
-        yield missing(f"{at}.values", text)
     else:
         yield from wrong(f"{at}.key", condition.key, attributes.key_fault(condition.key))
-        for name, values in (("values", condition.values), ("notValues", condition.not_values)):
-            yield from attributes.values(f"{at}.{name}", condition.key, values)
+    if not condition.values and not condition.not_values:
+        text = f"at least one of `values` or `notValues` must be set for key {condition.key}"
+        yield missing(f"{at}.values", text)
+    for name, values in (("values", condition.values), ("notValues", condition.not_values)):
+        yield from attributes.values(f"{at}.{name}", condition.key, values)
 
 
 def _denies_all_tcp(rule: Rule) -> bool:

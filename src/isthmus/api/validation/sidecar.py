@@ -47,9 +47,9 @@ def _ingress(at: str, listener: IstioIngressListener) -> Iterator[Problem]:
     port = listener.port
     if port is None:
         yield missing(f"{at}.port", "sidecar: port is required for ingress listeners")
-        return
-    yield from _port(f"{at}.port", port)
-    yield from port_number(f"{at}.port.number", port.number)
+    else:
+        yield from _port(f"{at}.port", port)
+        yield from port_number(f"{at}.port.number", port.number)
     if listener.bind:
         yield from wrong(f"{at}.bind", listener.bind, address(listener.bind))
     if listener.default_endpoint:
@@ -58,7 +58,7 @@ def _ingress(at: str, listener: IstioIngressListener) -> Iterator[Problem]:
         yield from _ingress_tls(f"{at}.tls", listener.tls, port)
     if listener.connection_pool is not None:
         yield from connection_pool(f"{at}.connectionPool", listener.connection_pool)
-        if listener.connection_pool.http is not None and not is_http(port.protocol):
+        if port and listener.connection_pool.http is not None and not is_http(port.protocol):
             text = (
                 f"sidecar: HTTP connection pool settings are configured for port {port.number} "
                 f"but its protocol is not HTTP ({port.protocol}); only TCP settings will apply"
@@ -93,7 +93,7 @@ def _default_endpoint(field: str, endpoint: str) -> Iterator[Problem]:
         yield from port_number(field, int(port[:6]))
 
 
-def _ingress_tls(at: str, tls: ServerTLSSettings, port: SidecarPort) -> Iterator[Problem]:
+def _ingress_tls(at: str, tls: ServerTLSSettings, port: SidecarPort | None) -> Iterator[Problem]:
     unsupported = {
         "subjectAltNames": ("subjectAltNames is not supported in ingress tls", tls.subject_alt_names),
         "httpsRedirect": ("httpsRedirect is not supported", tls.https_redirect),
@@ -107,7 +107,7 @@ def _ingress_tls(at: str, tls: ServerTLSSettings, port: SidecarPort) -> Iterator
     if tls.mode in {"ISTIO_MUTUAL", "AUTO_PASSTHROUGH"}:
         text = f"configuration is invalid: cannot set mode to {tls.mode} in sidecar ingress tls"
         yield from wrong(f"{at}.mode", tls.mode, text)
-    if not is_tls(port.protocol):
+    if port is not None and not is_tls(port.protocol):
         yield conflict(at, "server cannot have TLS settings for non HTTPS/TLS ports")
     yield from server_tls(at, tls)
 
