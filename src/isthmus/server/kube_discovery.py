@@ -142,7 +142,7 @@ OLD_SCHEMA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 def old_schema(accept: str) -> tuple[bytes, str]:
     """What `/openapi/v2` says, and its media type: a document of no schemas, for these are in version 3.
 
-    kubectl asks for it before it writes a `List`, and leaves to us what it finds no schema for (decision 028).
+    kubectl asks for it before it writes a `List`, and leaves to us what it has no schema for (decision 028).
     """
     title, shown = "Isthmus", version()["gitVersion"]
     if "protobuf" not in accept:
