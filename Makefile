@@ -17,7 +17,8 @@ PYTEST := $(BIN)/pytest -q $(if $(CI),--randomly-seed=1)
 
 # Most tests wait most of the time, so that all of them run in lanes beside each other; each says at its end
 # what it found. A part of them (ARGS) runs in one process that says so at once.
-LANES := lane-live lane-agent lane-rest
+APART := live agent kubectl+scenarios
+LANES := $(addprefix lane-,$(APART) rest)
 
 .PHONY: help demo test $(LANES) test-oldest-envoy histories check format lint types imports bench proto lock \
   clean prepare
@@ -34,11 +35,12 @@ else
 	@$(MAKE) --no-print-directory --keep-going --output-sync --jobs=$(words $(LANES)) $(LANES)
 endif
 
-lane-live lane-agent: lane-%:
-	@echo "tests/$*" && $(PYTEST) tests/$*
+folders = $(subst +, ,$(1))
+$(addprefix lane-,$(APART)): lane-%:
+	@echo "tests: $(call folders,$*)" && $(PYTEST) $(addprefix tests/,$(call folders,$*))
 
 lane-rest:
-	@echo "all other tests" && $(PYTEST) $(patsubst lane-%,--ignore=tests/%,$(filter-out $@,$(LANES)))
+	@echo "all other tests" && $(PYTEST) $(addprefix --ignore=tests/,$(call folders,$(APART)))
 
 OLDEST := $(VENV)/oldest-envoy
 $(OLDEST)/.ready: requirements-oldest-envoy.lock $(READY)
