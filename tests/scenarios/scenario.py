@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,16 @@ def listed(config: Any, words: Mapping[str, str]) -> list[Document]:
 
 
 def _used(phase: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    fragments = YAML(typ="safe", pure=True).load((HERE / "fragments.yaml").read_text())
-    return [fragments[name] for name in phase.get("use", ())]
+    return [_fragments()[name] for name in phase.get("use", ())]
+
+
+@cache
+def _fragments() -> Mapping[str, Mapping[str, Any]]:
+    """What scenarios use by name; read once, since that takes longer than most of them do."""
+    found: dict[str, Mapping[str, Any]] = YAML(typ="safe", pure=True).load(
+        (HERE / "fragments.yaml").read_text()
+    )
+    return found
 
 
 def _listed(config: Any) -> Iterable[Any]:
