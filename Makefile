@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -q $(if $(CI),--randomly-seed=1)
 
 # Most tests wait most of the time, so that all of them run in lanes beside each other; each says at its end
 # what it found. A part of them (ARGS) runs in one process that says so at once.
-APART := live agent kubectl+scenarios
+APART := live+envoy agent kubectl+scenarios
 LANES := $(addprefix lane-,$(APART) rest)
 
 .PHONY: help demo test $(LANES) test-oldest-envoy histories check format lint types imports bench proto lock \
