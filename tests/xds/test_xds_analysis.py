@@ -1,8 +1,10 @@
 """Analysis of many objects: no turn of the event loop has to wait for all of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
+
+import pytest
 
 from isthmus.api.meta import Key, Object, ObjectMeta, Problem
 from isthmus.api.networking.service_entry import ServiceEntrySpec
@@ -128,3 +130,30 @@ def test_a_bug_ends_the_pass_and_is_told() -> None:
     assert world.failures == ["analysis"]
     assert analysis.next_in_s() is None
     assert analysis.problems == {}
+
+
+def test_others_who_have_something_to_do_have_twice_the_time_of_a_turn() -> None:
+    now, steps = [0.0], [0]
+
+    def slowly(q: Reader, keys: Any) -> Iterator[None]:
+        for _ in range(100):
+            steps[0] += 1
+            now[0] += 0.3 * TURN_S
+            yield
+
+    engine = Engine()
+    analysis = Analysis(engine, lambda q: {}, slowly, now=lambda: now[0], failed=lambda _: None)
+    analysis.turn()
+    assert steps == [4]
+    assert analysis.next_in_s() == 0, "nobody else has anything to do"
+    now[0] += TURN_S / 2  # somebody has
+    analysis.turn()
+    assert steps == [8]
+    assert analysis.next_in_s() == pytest.approx(2 * 1.2 * TURN_S)
+    now[0] += 1.2 * TURN_S
+    analysis.turn()
+    assert steps == [8], "it is not its turn yet"
+    now[0] += 1.2 * TURN_S  # and then it is, at once
+    analysis.turn()
+    assert steps == [12]
+    assert analysis.next_in_s() == 0

@@ -6,6 +6,7 @@
 
 Analysis looks at everything together. When thousands of objects come at once it is seconds of work, in which
 nobody would be answered if it were one piece. What a commit changes between two turns is rehearsed, too.
+Where others keep the event loop busy, they have twice the time of a turn before the next.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -23,6 +24,10 @@ SHARE = 0.1
 """Of the time, at most, for what analysis makes of one commit after the other."""
 TURN_S = 0.01
 """After this long, the rest is for later turns of the event loop."""
+BUSY_SHARE = 1 / 3
+"""Of the time, for turns of one pass while others have something to do."""
+_LATE_S = 0.002
+"""A turn that begins so much later than it may had to wait for others."""
 _FEW = 100
 """So many objects that changed meanwhile need no rehearsal."""
 
@@ -61,8 +66,11 @@ class Analysis:
     def turn(self) -> None:
         """Goes on for one turn, if there is something to find out and the last pass has been rested from."""
         began = self._now()
+        if began < self._begin_at:
+            return
+        busy = self._pass is not None and began - self._begin_at > _LATE_S
         if self._pass is None:
-            if self._engine.revision == self.revision or began < self._begin_at:
+            if self._engine.revision == self.revision:
                 return
             self._pass, self._took_s = self._whole_pass(), 0.0
         try:
@@ -75,13 +83,14 @@ class Analysis:
         self._took_s += took
         if over:
             self._pass = None
-            self._begin_at = self._now() + rest_s(self._took_s, SHARE)
+        rest = rest_s(self._took_s, SHARE) if over else rest_s(took, BUSY_SHARE, free_s=0) if busy else 0.0
+        self._begin_at = self._now() + rest
 
     def next_in_s(self) -> float | None:
         """How long until the next turn; None when everything committed has been seen."""
-        if self._pass is not None:
-            return 0.0
-        return None if self.revision == self._engine.revision else max(0.0, self._begin_at - self._now())
+        if self._pass is None and self.revision == self._engine.revision:
+            return None
+        return max(0.0, self._begin_at - self._now())
 
     def _whole_pass(self) -> Iterator[None]:
         while True:
