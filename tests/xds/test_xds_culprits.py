@@ -235,6 +235,8 @@ async def test_a_new_one_is_left_out(tmp_path: Path) -> None:
         assert made.said() == {"other": "Programmed", "new": "Rejected"}
         assert made.engine.input("keys", "VirtualService", "shop") == (key("other"),)
         await made.delete("new")
+        assert made.fleet._culprits is not None
+        assert made.fleet._culprits.aside == {}, "it is gone, though nothing of it was in force"
         await made.write(rule("new", "good"))
         assert made.tables == {"80": "new=good other=one"}
         assert made.said() == {"other": "Programmed", "new": "Programmed"}

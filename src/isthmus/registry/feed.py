@@ -236,7 +236,7 @@ class Feed:
             self._facts[key] = fact
         inputs.update(self._members.changes())
         news = {args: value for args, value in inputs.items() if self._engine.input(*args) != value}
-        if not news and not changed:
+        if not news and not changed and not gone:
             return False
         revision = self._engine.commit(news)
         for key, obj in changed.items():
