@@ -233,3 +233,35 @@ def test_types_that_nobody_serves_are_answered_up_to_a_number() -> None:
     mesh.fleet.receive(stream, Request("type/0"))
     with pytest.raises(TooMuch, match="more than 16 types"):
         mesh.fleet.receive(stream, Request("type/one-more"))
+
+
+def test_after_a_start_those_that_had_a_proxy_are_waited_for_a_while() -> None:
+    times = [100.0]
+    mesh = Mesh(now=lambda: times[0])
+    gone, back = ProxyId("shop", "vm-gone"), ProxyId("shop", "vm-back")
+    left = ProxyId("shop", "vm-left")  # its WorkloadEntry was deleted meanwhile
+    mesh.accounts |= {gone: "shop-sa", back: "shop-sa"}
+    mesh.fleet.expect([gone, back, left], within_s=5.0)
+    mesh.commit(plain(CLUSTER, "a", "1", RULE), touched=(RULE,))
+    late = "(not back since the control plane started)"
+    assert mesh.programmed(RULE) == (
+        f"Unknown Pending: waiting for 2 of 2 proxies: vm-back.shop {late}, vm-gone.shop {late}"
+    )
+    stream = opened(mesh.fleet, NODE.replace("vm-10.0.0.1", "vm-back"))
+    quiet(mesh.fleet, stream, CLUSTER, LISTENER)
+    mesh.fleet.overdue()
+    assert mesh.programmed(RULE) == f"Unknown Pending: waiting for 1 of 2 proxies: vm-gone.shop {late}"
+    mesh.fleet.close(stream)  # who came back once is connected or not like everybody
+    mesh.fleet.overdue()
+    assert mesh.programmed(RULE) == f"Unknown Pending: waiting for 1 of 1 proxies: vm-gone.shop {late}"
+    times[0] += 5.0
+    assert mesh.programmed(RULE) == "True NoProxies: no proxy is connected; the next one gets it"
+
+
+def test_after_a_start_nothing_waits_longer_than_for_the_last_to_come_back() -> None:
+    mesh = Mesh(now=lambda: 100.0)
+    mesh.fleet.expect([VM], within_s=5.0)
+    mesh.commit(plain(CLUSTER, "a", "1", RULE), touched=(RULE,))
+    assert mesh.programmed(RULE).startswith("Unknown Pending")
+    quiet(mesh.fleet, opened(mesh.fleet), CLUSTER, LISTENER)
+    assert mesh.programmed(RULE).startswith("True Programmed")

@@ -4,7 +4,7 @@ Inputs of the engine: ("manifest", type url) -> resources for every proxy; ("uns
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -80,6 +80,7 @@ class Mesh:
     """Since when every workload stands: certificates from before are another VM's."""
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     vetting: Vetting = field(default_factory=lambda: Vetting(monotonic))
+    now: Callable[[], float] = monotonic
 
     def __post_init__(self) -> None:
         self.fleet = Fleet(
@@ -89,7 +90,7 @@ class Mesh:
             objects=self.objects,
             registered=self.accounts.get,
             outdated=lambda proxy, signed_at: signed_at < self.enrolled,
-            now=monotonic,
+            now=self.now,
             vetting=self.vetting,
             unsound=unsound,
         )

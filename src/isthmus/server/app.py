@@ -13,7 +13,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from isthmus.identity.ca import Authority, AuthorityUnusable
 from isthmus.identity.enrol import Enrolled, Registrar
 from isthmus.identity.late import LateRegistrar
 from isthmus.identity.serving import ServingIdentity
-from isthmus.identity.times import enrolled_at, predates
+from isthmus.identity.times import ENROLLED_ANNOTATION, enrolled_at, predates
 from isthmus.mesh import networks
 from isthmus.mesh.analyse import problems, problems_of, rehearsal
 from isthmus.mesh.capture import inbound_capture
@@ -72,6 +72,8 @@ from isthmus.xds.vetting import Vetting
 DOOR_NAMES = ("isthmus.isthmus-system.svc", "isthmus.isthmus-system.svc.cluster.local", "localhost")
 """DNS names that the doors' certificate always has, beside what is advertised."""
 
+_COMES_BACK_S = 5.0
+"""How long the first verdicts wait for proxies: they try again at least every second."""
 _FORESEEN = frozenset({"VirtualService", "DestinationRule"})
 
 _log = logging.getLogger(__name__)
@@ -196,6 +198,7 @@ async def _run(
     )
     canary = Canary(vetting)
     await feed.start()
+    fleet.expect(_enrolled(engine, feed.programmed), _COMES_BACK_S)
     gc.freeze()  # what stands now mostly stays: a collection need not look at it
 
     rpc = agent_rpc_handlers(store, authority, identity, _declared(engine), now=_now)
@@ -303,6 +306,17 @@ def _registered(engine: Engine) -> Callable[[ProxyId], str | None]:
         return None if fact is None else fact.spec.service_account or "default"
 
     return registered
+
+
+def _enrolled(engine: Engine, objects: Iterable[Key]) -> list[ProxyId]:
+    """The workloads whose VMs have enrolled and not left."""
+    return [
+        _proxy(key)
+        for key in objects
+        if key.kind == "WorkloadEntry"
+        and (fact := engine.input("fact", key.kind, key.namespace, key.name)) is not None
+        and ENROLLED_ANNOTATION in fact.annotations
+    ]
 
 
 def _outdated(engine: Engine) -> Callable[[ProxyId, datetime], bool]:

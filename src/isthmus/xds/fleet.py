@@ -11,7 +11,7 @@ All of it is synchronous and runs on one event loop: the engine has one owner an
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +23,7 @@ from isthmus.xds.culprits import Culprits, ManifestQuery, Stage
 from isthmus.xds.delta import Memory
 from isthmus.xds.judgement import Judgement
 from isthmus.xds.node import Node
+from isthmus.xds.returning import Returning
 from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session, TooMuch
 from isthmus.xds.standing import StreamState, type_state
 from isthmus.xds.verdicts import Answers, Committed, Verdict
@@ -120,6 +121,7 @@ class Fleet:
         self._memories: dict[Client, tuple[int, dict[str, Memory]]] = {}
         """What clients refused when their streams closed, and the numbers of these."""
         self._opened = 0
+        self._returning = Returning()
         self._differences: dict[tuple[int, int], tuple[Manifest, Manifest, Collection[str]]] = {}
         self._judgement = Judgement(objects)
         self._analysis = Analysis(engine, problems, rehearsal, now=now, failed=self._failed)
@@ -129,6 +131,10 @@ class Fleet:
     def on_answer(self, listener: Callable[[], None]) -> None:
         """Calls the listener whenever `judge` may have something new to say."""
         self._listeners.append(listener)
+
+    def expect(self, proxies: Iterable[ProxyId], within_s: float) -> None:
+        """These were configured by an earlier process: they are waited for, but not longer than that."""
+        self._returning = Returning(proxies, self._now() + within_s)
 
     def open(self, node: Node, shown: Shown, wake: Callable[[], None]) -> Stream:
         """Adds a stream; Unregistered when its workload may not have one, TooMuch when it has enough."""
@@ -357,9 +363,13 @@ class Fleet:
         return found
 
     def _answers(self) -> list[Answers]:
-        """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet."""
+        """Of every proxy, its newest stream: an older one is a connection that nobody has hung up yet.
+
+        Who is expected back has answered nothing.
+        """
         newest = {stream.client: stream for stream in self._streams if stream.node.role == "proxy"}
-        return [stream.answers for stream in newest.values()]
+        absent = self._returning.answers((proxy for _, proxy in newest), self._registered, self._now())
+        return [*(stream.answers for stream in newest.values()), *absent]
 
     def _collect(self) -> None:
         roots: list[tuple[Callable[..., object], tuple[str | ProxyId, ...]]] = [(self._problems, ())]

@@ -1,6 +1,7 @@
 """What proxies answered + what analysis found -> the conditions of every object.
 
     Programmed  True     every connected proxy has taken this generation, or none is connected
+                         (after a start those that were count too, until they have had time to come back)
                 False    a proxy, or the canary, refused a resource made from the object: its own words
                 Unknown  answers are outstanding
     Resolved    True, or False with the problems that analysis found
