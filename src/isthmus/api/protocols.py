@@ -5,11 +5,13 @@ from typing import Final
 _HTTP: Final = {"http", "http2", "http_proxy", "grpc", "grpc-web"}
 _TLS: Final = {"https", "tls"}
 _PLAIN: Final = {"tcp", "udp", "mongo", "redis", "mysql"}
+_KNOWN: Final = _HTTP | _TLS | _PLAIN
+_BYTES: Final = _TLS | _PLAIN - {"udp"}
 
 
 def is_known(protocol: str) -> bool:
     """Whether it is a protocol that Istio knows."""
-    return protocol.lower() in _HTTP | _TLS | _PLAIN
+    return protocol.lower() in _KNOWN
 
 
 def is_http(protocol: str) -> bool:
@@ -24,4 +26,4 @@ def is_tls(protocol: str) -> bool:
 
 def is_tcp(protocol: str) -> bool:
     """Whether it is carried as bytes."""
-    return protocol.lower() in _TLS | _PLAIN - {"udp"}
+    return protocol.lower() in _BYTES

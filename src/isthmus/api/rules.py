@@ -27,7 +27,11 @@ _TARGETS = {
 
 def has(model: Model, *names: str) -> bool:
     """Whether any of the fields was written, whatever its value."""
-    return any(name in model.model_fields_set and getattr(model, name) is not None for name in names)
+    written = model.model_fields_set
+    for name in names:
+        if name in written and getattr(model, name) is not None:
+            return True
+    return False
 
 
 def wrong(field: str, seen: object, fault: str, hint: str = "") -> Iterator[Problem]:

@@ -10,11 +10,15 @@ from ipaddress import ip_address
 from isthmus.api.expressions import unusable
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*+")
 _LABEL_1035 = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _ISTIO_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_DOMAIN = re.compile(rf"{_ISTIO_LABEL.pattern}(\.{_ISTIO_LABEL.pattern})*+\.?")
 _ISTIO_TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)?[A-Za-z0-9]")
 _WILDCARD = re.compile(r"\*|(\*-?)?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4 = re.compile(rf"({_BYTE}\.){{3}}{_BYTE}")
 _NUMBER = re.compile(r"[-+]?[0-9]+")
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _STRICT_HEADER = re.compile(r"[-_A-Za-z0-9]+")
@@ -46,7 +50,7 @@ def dns_label_1035(text: str) -> str:
 
 def dns_subdomain(text: str) -> str:
     """RFC 1123 subdomain, such as most objects' names."""
-    if len(text) <= 253 and all(_LABEL.fullmatch(part) for part in text.split(".")):
+    if len(text) <= 253 and _SUBDOMAIN.fullmatch(text):
         return ""
     return "should be at most 253 of a-z, 0-9, '-' and '.', each part beginning and ending with a-z or 0-9"
 
@@ -105,6 +109,8 @@ def _domain_labels(text: str) -> str:
     *parts, last = text.split(".")
     if _NUMBER.fullmatch(last):
         return f'domain name invalid: top level domain "{last}" cannot be all numeric'
+    if _DOMAIN.fullmatch(text):
+        return ""
     wrong = next(
         (part for part in (*parts, *([last] if last or not parts else ())) if istio_label(part)), None
     )
@@ -140,6 +146,8 @@ def host(text: str) -> str:
 
 def address(text: str) -> str:
     """An IPv4 or IPv6 address."""
+    if ":" not in text:
+        return "" if _V4.fullmatch(text) else f"{text} is not a valid IP address"
     try:
         ip_address(text)
     except ValueError:

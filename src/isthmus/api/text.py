@@ -3,8 +3,9 @@
 The text begins with `{"apiVersion":"…"`; what follows is the same in every version of the kind.
 """
 
-import json
 from typing import Any
+
+from pydantic_core import to_json
 
 from isthmus.api.codec import encode_metadata
 from isthmus.api.kinds import KINDS
@@ -44,7 +45,4 @@ def _tail(obj: Object) -> bytes:
 
 def dumped(value: Any) -> bytes:
     """A JSON value without spaces, in UTF-8."""
-    return _ENCODER.encode(value).encode()
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+    return to_json(value)

@@ -13,6 +13,7 @@ from isthmus.api.networking.workload_entry import WorkloadEntrySpec
 from isthmus.identity.spiffe import SpiffeId
 from isthmus.mesh import protocols
 from isthmus.mesh.model import (
+    VIP,
     InlineEndpoint,
     MeshSettings,
     Port,
@@ -160,6 +161,8 @@ def _sorted_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def _plain_address(text: str) -> str | None:
+    if VIP.fullmatch(text):
+        return text
     # a CIDR range that holds one address is that address; what is neither was refused at the door
     try:
         network = ip_network(text, strict=False)

@@ -3,6 +3,7 @@
 Everything here is a frozen value, so that the engine can compare answers and stop where nothing changed.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,10 @@ T = TypeVar("T")
 
 VIP_RANGES = ("240.240.0.0/16", "2001:2::/48")
 """Where automatically allocated virtual addresses come from."""
+VIP = re.compile(
+    r"240\.240(\.(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){2}|2001:2::[1-9a-f][0-9a-f]{0,3}"
+)
+"""A virtual address in the spelling in which it is given: nothing else is to be found out of these."""
 
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
 

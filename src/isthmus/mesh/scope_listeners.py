@@ -15,7 +15,7 @@ from ipaddress import ip_address, ip_network
 from isthmus.api.meta import Key
 from isthmus.engine import Reader
 from isthmus.mesh import endpoints, routing_l4
-from isthmus.mesh.model import VIP_RANGES, Destination, Port, Protocol, Resolution, Scope, Service
+from isthmus.mesh.model import VIP, VIP_RANGES, Destination, Port, Protocol, Resolution, Scope, Service
 from isthmus.mesh.routing_hosts import caller_of
 from isthmus.mesh.routing_table import L4Route
 from isthmus.mesh.scope import Egress, called_service, egress
@@ -162,10 +162,12 @@ def addresses(service: Service, families: Iterable[str]) -> tuple[tuple[str, ...
     return (fitting,) if fitting else ()
 
 
-@lru_cache(
-    maxsize=1 << 17
-)  # as many as there are to give: they are asked about for each scope, after each change
 def _allocated(vip: str) -> bool:
+    return VIP.fullmatch(vip) is not None or _is_in_range(vip)
+
+
+@lru_cache(maxsize=1 << 17)  # asked for each scope, after each change
+def _is_in_range(vip: str) -> bool:
     return "/" not in vip and any(ip_address(vip) in network for network in _RANGES)
 
 

@@ -32,6 +32,8 @@ class Said:
 
     def back_on(self, obj: Object) -> Object:
         """The object with these conditions in place of what it says itself; the same when it says them."""
+        if not self.conditions and "conditions" not in obj.status:
+            return obj
         missing = dict(self.conditions) if self.uid == obj.meta.uid else {}
         old: list[Mapping[str, Any]] = list(obj.status.get("conditions", ()))
         kept = [

@@ -9,7 +9,7 @@ one host in one namespace share its address. Ranges and opt-outs are Istio's, to
 (https://istio.io/latest/docs/ops/configuration/traffic-management/dns-proxy/).
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -71,9 +71,9 @@ class _Book:
 
     held: dict[Hashable, _Claim] = field(default_factory=dict)
     objects: dict[Key, Object] = field(default_factory=dict)
-    taken: Counter[str] = field(default_factory=Counter)
+    taken: dict[str, int] = field(default_factory=dict)
     pairs: dict[str, dict[Hashable, tuple[str, str]]] = field(default_factory=lambda: defaultdict(dict))
-    claims: dict[str, Counter[Key]] = field(default_factory=lambda: defaultdict(Counter))
+    claims: dict[str, dict[Key, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def stand(self, obj: Object) -> None:
         """The object is in the store."""
@@ -94,11 +94,11 @@ class _Book:
             return
         self.drop(holder)
         self.held[holder] = claim
-        self.taken.update(claim.addresses)
+        _add(self.taken, claim.addresses)
         for host, both in claim.pairs.items():
             self.pairs[host][holder] = both
         for host in claim.hosts:
-            self.claims[host][claim.key] += 1
+            _add(self.claims[host], (claim.key,))
 
     def drop(self, holder: Hashable) -> None:
         """The holder has no addresses any more."""
@@ -115,18 +115,19 @@ class _Book:
             if not self.claims[host]:
                 del self.claims[host]
 
-    def pair(self, host: str) -> tuple[str, str]:
-        """The addresses of a host: those that somebody has for it, or new ones."""
+    def pair(self, host: str, key: Key) -> tuple[str, str]:
+        """The addresses of a host for this object: those that somebody has for it, or new ones."""
         known = self.pairs.get(host)
         if known:
             return next(iter(known.values()))
-        return pair(host, self.taken.keys(), claims=max(1, len(self.claims.get(host, ()))))
+        others = self.claims.get(host, {})
+        return pair(host, self.taken.keys(), claims=len(others) + (key not in others))
 
     def fill(self, objects: Sequence[Object], holders: Sequence[Hashable]) -> list[Object]:
         """The objects with their missing addresses; what is new in each is its holder's."""
         for holder, obj in zip(holders, objects, strict=True):
-            if len(objects) > 1 or obj.key not in self.objects:
-                self.put(holder, _claim(obj))  # what they say themselves counts, too
+            if len(objects) > 1:  # what the others say themselves counts, too
+                self.put(holder, _claim(obj))
         filled = []
         for holder, obj in zip(holders, objects, strict=True):
             filled.append(_filled(obj, self.objects.get(obj.key), self))
@@ -153,7 +154,12 @@ def _claims_the_same(one: Object, other: Object) -> bool:
     return same and one.status.get("addresses") == other.status.get("addresses")
 
 
-def _subtract(counter: Counter[T], items: Iterable[T]) -> None:
+def _add(counter: dict[T, int], items: Iterable[T]) -> None:
+    for item in items:
+        counter[item] = counter.get(item, 0) + 1
+
+
+def _subtract(counter: dict[T, int], items: Iterable[T]) -> None:
     for item in items:
         counter[item] -= 1
         if not counter[item]:
@@ -285,7 +291,7 @@ def _filled(obj: Object, before: Object | None, book: _Book) -> Object:
             kept_pairs = _allocated(before or obj)
             rows: list[Mapping[str, Any]] = []
             for host in spec.hosts if _wants_addresses(obj, spec) else ():
-                v4, v6 = kept_pairs.get(host) or book.pair(f"{obj.key.namespace}/{host}")
+                v4, v6 = kept_pairs.get(host) or book.pair(f"{obj.key.namespace}/{host}", obj.key)
                 rows += ({"host": host, "value": v4}, {"host": host, "value": v6})
             if rows or "addresses" in status:
                 status["addresses"] = rows
