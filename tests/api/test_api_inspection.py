@@ -174,12 +174,13 @@ VALID = valid_documents()
 
 
 def places(value: Any, at: Location = ()) -> Iterator[Location]:
-    """Where something stands, from the outside in."""
+    """Where something stands, from the outside in, but for empty lists: a full one may be a mistake."""
     children: Mapping[Any, Any] = value if isinstance(value, dict) else {}
     if isinstance(value, list):
         children = dict(enumerate(value))
     for part, child in children.items():
-        yield (*at, part)
+        if child != []:
+            yield (*at, part)
         yield from places(child, (*at, part))
 
 

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from isthmus.api.core import ConfigMapSpec, SecretSpec, ServiceSpec
 from isthmus.api.duration import parse_duration
+from isthmus.api.fields import path
 from isthmus.api.join import JoinTokenSpec
 from isthmus.api.meta import Model, Problem
 from isthmus.api.rules import duplicates, missing, plain_selector, warning, wrong
@@ -60,7 +61,7 @@ def secret(spec: SecretSpec) -> Iterator[Problem]:
     if spec.type == TLS:
         for key in ("tls.crt", "tls.key"):
             if key not in spec.data:
-                yield missing(f"data[{key}]")
+                yield missing(path("data", [key]))
 
 
 def changed(before: Model, after: Model) -> Iterator[Problem]:
@@ -113,5 +114,5 @@ def _base64(field: str, value_by_key: Mapping[str, str]) -> Iterator[Problem]:
             base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
             yield Problem(
-                f"{field}[{key}]", "Invalid value: should be base64", "use stringData for plain text"
+                path(field, [key]), "Invalid value: should be base64", "use stringData for plain text"
             )

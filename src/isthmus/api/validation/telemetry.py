@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from isthmus.api.fields import path
 from isthmus.api.meta import Problem
 from isthmus.api.rules import at_least_a_millisecond, attachment, conflict, has, warning, wrong
 from isthmus.api.telemetry import CustomTag, Metrics, TelemetrySpec
@@ -20,7 +21,7 @@ def telemetry(spec: TelemetrySpec) -> Iterator[Problem]:
         for name, tag in tracing.custom_tags.items():
             if not name:
                 yield from wrong(f"{at}.customTags", name, "tag name may not be empty")
-            yield from _tag(f"{at}.customTags[{name}]", tag)
+            yield from _tag(path(f"{at}.customTags", [name]), tag)
     for index, metrics in enumerate(spec.metrics):
         yield from _metrics(f"spec.metrics[{index}]", metrics)
     for index, logging in enumerate(spec.access_logging):
@@ -45,7 +46,7 @@ def _metrics(at: str, metrics: Metrics) -> Iterator[Problem]:
         if match is not None and has(match, "metric") and has(match, "custom_metric"):
             yield conflict(f"{where}.match", "only one of metric and customMetric can be set")
         for name, tag in override.tag_overrides.items():
-            field = f"{where}.tagOverrides[{name}]"
+            field = path(f"{where}.tagOverrides", [name])
             if not name:
                 yield warning(f"{where}.tagOverrides", "tagOverrides.name may not be empty")
             if tag.operation == "UPSERT" and not tag.value:
