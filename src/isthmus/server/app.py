@@ -109,7 +109,8 @@ def prepare_process() -> None:
     # the store's writer thread asks for the interpreter after each statement: it must not wait 5 ms each time
     sys.setswitchinterval(0.001)
     # what a request leaves behind goes by reference count: cycles are few, and to look for them costs much
-    gc.set_threshold(50_000, 20, 20)
+    # (and the second look at what has survived the first must not stop everybody for a third of a second)
+    gc.set_threshold(50_000, 5, 80)
 
 
 async def _serve(options: Options, *, started: float) -> None:
