@@ -10,7 +10,7 @@ It sees nothing but what it reads through the reader, so every dependency is rec
 forgotten. One task owns an engine; it is not thread-safe.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -50,8 +50,8 @@ class Cell:
     running: bool = False
     reads: dict["Cell", int] = field(default_factory=dict)
     """What the last run asked for, numbered in that order."""
-    suspects: set["Cell"] = field(default_factory=set)
-    """Those of its reads that may have changed since: the others need not be looked at."""
+    suspects: set["Cell"] | None = None
+    """Those of its reads that may have changed since, if any: the others need not be looked at."""
     readers: set["Cell"] = field(default_factory=set)
 
     def __repr__(self) -> str:
@@ -157,6 +157,8 @@ class Engine:
         while frontier:
             read = frontier.pop()
             for reader in read.readers:
+                if reader.suspects is None:
+                    reader.suspects = set()
                 reader.suspects.add(read)
                 if not reader.stale:
                     reader.stale = True
@@ -177,16 +179,16 @@ class Engine:
             self.checks += 1
             if cell.checked < 0 or self._outdated(cell):
                 self._run(cell)
-            cell.suspects.clear()
+            cell.suspects = None
             cell.stale, cell.checked = False, self.revision
         return cell
 
     def _outdated(self, cell: Cell) -> bool:
         # reads are re-checked in the order they were made: an earlier one decides whether a later one would
         # still be asked for, so a query never runs with arguments that no longer exist
-        suspects: Iterable[Cell] = cell.suspects
-        if len(cell.suspects) > 1:
-            suspects = sorted(cell.suspects, key=cell.reads.__getitem__)
+        suspects: Collection[Cell] = cell.suspects or ()
+        if len(suspects) > 1:
+            suspects = sorted(suspects, key=cell.reads.__getitem__)
         return any(self._settle(read).changed > cell.checked for read in suspects)
 
     def _run(self, cell: Cell) -> None:
