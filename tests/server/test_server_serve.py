@@ -1,7 +1,10 @@
 """`isthmus serve` as people run it: one process on loopback, its ready line, its kubeconfig, its end."""
 
+import json
 import socket
 import subprocess
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,25 @@ def test_a_rule_to_nowhere_is_taken_with_a_warning_and_a_condition(tmp_path: Pat
         resolved = said[said.index("type: Resolved") :]
         assert "'False'" in resolved.splitlines()[1]
         assert "no service has the host nowhere.shop.svc.cluster.local" in resolved
+
+
+ENROLLED = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: db-10.0.0.5, namespace: shop, annotations: {isthmus.dev/enrolled-at: "2026-01-01T00:00:00Z"}}
+spec: {address: 10.0.0.5, labels: {app: db}}
+"""
+
+
+@pytest.mark.timeout(300)
+def test_after_a_start_a_vm_that_enrolled_is_waited_for_a_while(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with serving(state):
+        assert isthmus(state, "apply", "-f", "-", text=f"{MESH}---{ENROLLED}").returncode == 0
+    began = int(time.time())
+    with serving(state):
+        assert isthmus(state, "apply", "-f", "-", "--wait", "--timeout", "15s", text=LOST).returncode == 0
+        found = json.loads(isthmus(state, "get", "vs", "lost", "-n", "shop", "-o", "json").stdout)
+        (told,) = [one for one in found["status"]["conditions"] if one["type"] == "Programmed"]
+    assert (told["status"], told["reason"]) == ("True", "NoProxies")
+    assert datetime.fromisoformat(told["lastTransitionTime"]).timestamp() >= began + 5
