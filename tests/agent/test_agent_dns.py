@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from isthmus.agent import dns as codec
 from isthmus.agent.stub import Stub
+from quiet_ports import quiet_ports
 
 TABLE = codec.NameTable.of(
     [
@@ -112,11 +112,9 @@ def reply(data: bytes, code: dns.rcode.Rcode) -> bytes:
 
 @contextlib.asynccontextmanager
 async def upstreams(**at: Upstream) -> AsyncIterator[int]:
-    """Servers at 127.0.0.<key>, all on one free port."""
+    """Servers at 127.0.0.<key>, all on one port."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    (port,) = quiet_ports()
     transports = []
     for last, server in at.items():
         where = (f"127.0.0.{last[1:]}", port)
@@ -169,16 +167,14 @@ async def test_servfail_only_when_all_fail() -> None:
 
 
 async def test_a_running_stub_answers_over_udp_and_tcp_and_stops_clean() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.4", 0))
-        port = int(free.getsockname()[1])
+    (port,) = quiet_ports()
     stub_ = Stub(address="127.0.0.4", port=port)
     stub_.table = TABLE
     async with stub_.serving():
         query = dns.message.make_query("many.example.", "A")
-        over_udp = await asyncio.to_thread(dns.query.udp, query, "127.0.0.4", 2, port)
-        over_tcp = await asyncio.to_thread(dns.query.tcp, query, "127.0.0.4", 2, port)
+        over_udp = await asyncio.to_thread(dns.query.udp, query, "127.0.0.4", 30, port)
+        over_tcp = await asyncio.to_thread(dns.query.tcp, query, "127.0.0.4", 30, port)
     assert over_udp.flags & dns.flags.TC
     assert len(addresses(over_tcp)) == 99
     with pytest.raises(OSError, match="refused"):
-        await asyncio.to_thread(dns.query.tcp, query, "127.0.0.4", 2, port)
+        await asyncio.to_thread(dns.query.tcp, query, "127.0.0.4", 30, port)

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from isthmus.demo.stage import stars
+from quiet_ports import quiet_ports
 
 SORRY = "Sorry, product {} are currently unavailable for this book."
 
@@ -61,12 +61,8 @@ class Shop:
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    with socket.socket() as one, socket.socket() as two, socket.socket() as three, socket.socket() as four:
-        sockets = (one, two, three, four)
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        numbers = [free.getsockname()[1] for free in sockets]
-    made = Shop(dict(zip(("productpage", "details", "reviews", "ratings"), numbers, strict=True)))
+    names = ("productpage", "details", "reviews", "ratings")
+    made = Shop(dict(zip(names, quiet_ports(len(names)), strict=True)))
     yield made
     for process in made.processes:
         process.terminate()
