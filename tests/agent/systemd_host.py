@@ -43,7 +43,7 @@ class SystemdHost:
         """One property of a unit."""
         return self.run("systemctl", "show", "-p", field, "--value", unit).stdout.strip()
 
-    def wait_for(self, unit: str, state: str, timeout_s: float = 10) -> None:
+    def wait_for(self, unit: str, state: str, timeout_s: float = 60) -> None:
         """Waits until the unit is in the state."""
         self.host.wait_until(
             lambda: self.shown(unit, "ActiveState") == state, f"{unit} {state}", timeout_s=timeout_s

@@ -105,7 +105,10 @@ async def test_a_renewed_file_is_pushed(tmp_path: Path, monkeypatch: pytest.Monk
         stream = delta()
         await stream.write(request)
         for content in (CERTIFICATE, OTHER):
-            file.write_bytes(content)
+            # at once: who looks while a file is being written finds no certificate in it
+            fresh = tmp_path / "fresh"
+            fresh.write_bytes(content)
+            fresh.replace(file)
             response = await stream.read()
             secret = tls_v3.Secret.FromString(response.resources[0].resource.value)
             assert secret.validation_context.trusted_ca.inline_bytes == content

@@ -141,7 +141,7 @@ def test_what_others_take_away_comes_back(world: World) -> None:
     world.vm.run("nft", "flush", "ruleset")
     world.vm.run("sh", "-c", "echo nameserver 10.0.0.1 > /etc/resolv.conf")
     until(lambda: "127.0.73.53" in world.vm.run("cat", "/etc/resolv.conf"))
-    assert "redirect to :15006" in world.vm.run("nft", "list", "ruleset")
+    until(lambda: "redirect to :15006" in world.vm.run("nft", "list", "ruleset"))
     world.vm.run(ISTHMUS, "leave")
     assert world.vm.run("cat", "/etc/resolv.conf") == "nameserver 10.0.0.1\n"
 

@@ -217,14 +217,6 @@ def _follows(world: World, step: str) -> None:
     )
 
 
-def _passed_on(world: World) -> bool:
-    log = world.plane.process
-    world.plane.host.wait_until(
-        lambda: "stream opened node=sidecar~" + world.db.host.address in log.output(), "Envoy"
-    )
-    return True
-
-
 def _taken(vm: VM) -> str:
     """How often Envoy has changed, added or removed anything."""
     command = ["curl", "-sS", "--unix-socket", "/run/isthmus/envoy/admin.sock"]

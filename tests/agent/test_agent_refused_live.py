@@ -67,6 +67,8 @@ class World:
         process = self.vm.spawn(["isthmus", "join", token], log="join.log")
         process.wait_for_line("joined", timeout_s=60)
         self.vm.run(["isthmus", "leave"])
+        # as long as it ends, it is seen in what the VM is
+        process.popen.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,11 @@ class World:
         self.vm.host.wait_until(
             lambda: self.http(self.outside.address, "outside.test").get("rule") == step, f"rule {step}"
         )
+        # nor does it wait for agents, who answer for names
+        look = ["getent", "ahosts", "outside.test"]
+        self.vm.host.wait_until(
+            lambda: self.vm.host.run(look, check=False).returncode == 0, "the address of outside.test"
+        )
 
     def agent_again(self) -> None:
         """Starts the agent and waits until it is at work."""

@@ -140,6 +140,8 @@ class World:
         partners = AUTHORITY.pair("partners.example.com")
         self.plane.apply(secret("partners", partners, PARTNERS.certificate) + PUBLIC)
         self.until(lambda: "web saw" in self.call("http://shop.example.com/"), "the first answer")
+        # a test may end this agent, which looks at its ports some time after they open
+        self.until(lambda: "listening    on 80, 443, 7000" in self.agent.output(), "the ports in its story")
 
     def _program(self, name: str, text: str) -> None:
         process = self.web.host.spawn([sys.executable, "-c", text], log=f"web-{name}.log")

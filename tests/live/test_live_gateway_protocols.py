@@ -303,7 +303,7 @@ def test_a_name_under_a_wildcard_is_opened_once_its_certificate_comes(world: Wor
     world.outside.wait_until(
         lambda: "there is no Secret/edge/wild" in world.plane.isthmus(*told), "the condition", timeout_s=40
     )
-    assert world.call(world.outside, {"url": "http://edge.lab/"})["status"] == 200
+    world.until(world.outside, {"url": "http://edge.lab/"}, status=200)
     assert "curl: (" in world.curl(world.outside, url, *to)
     world.plane.apply(secret("wild", AUTHORITY.pair("*.wild.example.com")))
     version = ("--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}")

@@ -15,7 +15,7 @@ from isthmus.lab.lab import Lab
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(namespaces.preflight(root=os.geteuid() == 0)), reason="this machine can run no lab"
     ),
