@@ -121,7 +121,11 @@ ASK = """
 import socket, ssl, sys
 c = ssl._create_unverified_context(); c.set_alpn_protocols([sys.argv[2]])
 if sys.argv[4:]: c.load_cert_chain(*sys.argv[4:])
-connection = socket.create_connection((sys.argv[1], 15443), 5)
+try:
+    connection = socket.create_connection((sys.argv[1], 15443), 5)
+except OSError as error:
+    # a port that Envoy has been told of opens a moment later
+    sys.exit(print("no connection:", error))
 try:
     s = c.wrap_socket(connection, server_hostname=sys.argv[3])
 except OSError as error:
