@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2 as cluster_v3
+from envoy.config.core.v3 import health_check_pb2 as health_check_v3
+from envoy.config.endpoint.v3 import endpoint_pb2 as assignment_v3
 from google.protobuf.json_format import MessageToDict
 from policy_world import REVIEWS, addresses, cluster, cluster_with, http_options, rule, tls_context
 
@@ -115,6 +117,24 @@ def test_endpoints_that_are_down_are_left_out_where_panic_could_choose_them() ->
     world = World().apply(BOOKINFO, rule("{outlierDetection: {minHealthPercent: 50}}"))
     world.unhealthy("bookinfo", "reviews-2")
     assert addresses(world) == {"10.0.0.31": 0, "fd00::33": 0}
+
+
+def test_health_does_not_count_for_a_service_that_publishes_what_is_not_ready() -> None:
+    world = World().apply(BOOKINFO)
+    world.unhealthy("bookinfo", "reviews-2")
+    assert _states(world) == [health_check_v3.HEALTHY, health_check_v3.UNHEALTHY, health_check_v3.HEALTHY]
+    said = service("reviews", 9080).replace("spec:\n", "spec:\n  publishNotReadyAddresses: true\n")
+    assert _states(world.apply(said)) == [health_check_v3.HEALTHY] * 3
+
+
+def _states(world: World) -> list[int]:
+    """The health of the endpoints of `reviews`, by address."""
+    message = assignment_v3.ClusterLoadAssignment.FromString(
+        world.manifest(ENDPOINTS, "bookinfo", "productpage-1")[REVIEWS].body
+    )
+    found = [each for group in message.endpoints for each in group.lb_endpoints]
+    found.sort(key=lambda each: each.endpoint.address.socket_address.address)
+    return [each.health_status for each in found]
 
 
 # places

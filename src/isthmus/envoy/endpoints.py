@@ -41,7 +41,8 @@ def members(q: Reader, target: Target) -> tuple[Group, ...]:
     if service.node_local:
         # callers on VMs are on no node of a cluster, and neither are VMs
         found = tuple(e for e in found if not e.node)
-    health = [(e, e.ready and _is_well(q, e.workload)) for e in endpoints.unique(found)]
+    anyhow = service.publish_not_ready
+    health = [(e, anyhow or (e.ready and _is_well(q, e.workload))) for e in endpoints.unique(found)]
     place = target.place
     mutual = policy.tls.mode == "ISTIO_MUTUAL" if policy.tls else None
     health = networks.reached(q, health, place.network, only_own=place.only_own_network, mutual=mutual)
