@@ -53,3 +53,11 @@ def test_limits() -> None:
     assert limits.verify_certificate_spki == ["x"]
     assert limits.trust_chain_verification == tls_common_v3.CertificateValidationContext.ACCEPT_UNTRUSTED
     assert common.tls_params.tls_minimum_protocol_version == tls_common_v3.TlsParameters.TLSv1_3
+
+
+def test_cipher_suites_that_envoy_would_refuse_are_left_out() -> None:
+    """Envoy refuses the whole listener for one name that it does not know; a warning says what is ignored."""
+    suite, groups = "ECDHE-RSA-AES128-SHA", "[AES128-SHA|AES256-SHA]"
+    said = ["NO-SUCH-SUITE", suite, "", groups, "ALL", suite]
+    common = _context(mode="SIMPLE", serverCertificate="c", privateKey="k", cipherSuites=said)
+    assert common.common_tls_context.tls_params.cipher_suites == [suite, groups, "ALL"]

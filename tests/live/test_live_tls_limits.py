@@ -70,7 +70,7 @@ INGRESS = """
 ROOTS = f"mode: MUTUAL, caCertificates: {CERTS}/roots.pem"
 PORTS = {
     8441: "mode: SIMPLE, minProtocolVersion: TLSV1_3",
-    8442: f"mode: SIMPLE, maxProtocolVersion: TLSV1_2, cipherSuites: [{SUITE}]",
+    8442: f"mode: SIMPLE, maxProtocolVersion: TLSV1_2, cipherSuites: [{SUITE}, NO-SUCH-SUITE]",
     8443: f"{ROOTS}, caCrl: {CERTS}/revoked.pem",
     8444: ROOTS,
 }

@@ -13,6 +13,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2 as tls_secret_v
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_v3
 
 from isthmus.api.networking.gateway import ServerTLSSettings
+from isthmus.api.validation.server_tls import known_ciphers
 from isthmus.envoy import tls
 from isthmus.envoy.message import packed
 
@@ -81,7 +82,7 @@ def _parameters(said: ServerTLSSettings) -> tls_common_v3.TlsParameters:
     return tls_common_v3.TlsParameters(
         tls_minimum_protocol_version=oldest or tls_common_v3.TlsParameters.TLSv1_2,
         tls_maximum_protocol_version=_PROTOCOLS[said.max_protocol_version],
-        cipher_suites=said.cipher_suites,
+        cipher_suites=known_ciphers(said),
         ecdh_curves=said.ecdh_curves,
     )
 

@@ -31,6 +31,12 @@ CIPHERS = {
 """What BoringSSL knows."""
 
 
+def known_ciphers(tls: ServerTLSSettings) -> tuple[str, ...]:
+    """The cipher suites that count, each once: all but those that a warning says are ignored."""
+    found = (name for name in tls.cipher_suites if name)
+    return tuple(dict.fromkeys(n for n in found if n in CIPHERS or n == "ALL" or not n[0].isalnum()))
+
+
 def server_tls(at: str, tls: ServerTLSSettings) -> Iterator[Problem]:
     """The problems of a server's TLS."""
     yield from _ciphers(at, tls)
@@ -55,8 +61,7 @@ def _ciphers(at: str, tls: ServerTLSSettings) -> Iterator[Problem]:
     if tls.min_protocol_version in _OLD and not tls.cipher_suites:
         text = "TLS version below TLSV1_2 require setting compatible ciphers: the defaults are not"
         yield warning(f"{at}.minProtocolVersion", text)
-    names = [name for name in tls.cipher_suites if name and name != "ALL" and name[0].isalnum()]
-    unknown = {name for name in names if name not in CIPHERS}
+    unknown = {name for name in tls.cipher_suites if name} - set(known_ciphers(tls))
     if unknown:
         yield warning(f"{at}.cipherSuites", f"ignoring invalid cipher suites: {listed(sorted(unknown))}")
     counts = Counter(name for name in tls.cipher_suites if name not in unknown)
