@@ -66,6 +66,16 @@ def test_hosts_reach_each_other_by_name_in_both_families(lab: Lab) -> None:
     assert a.run(["getent", "hosts", "nobody.lab"], check=False).returncode != 0
 
 
+def test_the_router_stays_where_it_was_when_hosts_are_added(lab: Lab) -> None:
+    seen = []
+    for name in ("a", "more-1", "more-2", "more-3"):
+        host = lab.hosts.get(name) or lab.host(name)
+        host.run(["getent", "hosts", "b.lab"])
+        told = host.run(["ip", "neigh", "show", "10.99.0.1"]).stdout.split()
+        seen.append(told[told.index("lladdr") + 1])
+    assert seen == ["02:00:0a:63:00:01"] * 4
+
+
 def test_rules_bind_ports_and_root_powers_stay_inside(lab: Lab) -> None:
     a, before = lab.hosts["a"], snapshot.machine()
     a.run(["nft", "add", "table", "inet", "ours"])

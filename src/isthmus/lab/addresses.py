@@ -38,6 +38,11 @@ class Network:
         """The bridge's own IPv6 address: default route and name server of the hosts."""
         return self.v6[1]
 
+    @property
+    def router_mac(self) -> str:
+        """The bridge's own link address, locally administered: its last four bytes are `router_v4`."""
+        return (b"\2\0" + self.router_v4.packed).hex(":")
+
     def host_v4(self, number: int) -> IPv4Address:
         """The IPv4 address of the host with this number."""
         return self.v4[number]

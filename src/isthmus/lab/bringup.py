@@ -98,9 +98,13 @@ def prepare_lab() -> None:
 
 
 def add_bridge(network: Network) -> None:
-    """Make the bridge that is this network, with the router's addresses on it."""
+    """Make the bridge that is this network, with the router's addresses on it.
+
+    Its link address is said: else it is the lowest of its ports', and changes when a host is added. Those who
+    know the earlier one then reach neither router nor name server for some five seconds.
+    """
     _batch(
-        f"link add {network.bridge} type bridge mcast_snooping 0",
+        f"link add {network.bridge} address {network.router_mac} type bridge mcast_snooping 0",
         f"addr add {network.router_v4}/24 dev {network.bridge}",
         f"addr add {network.router_v6}/64 dev {network.bridge} nodad",
         f"link set {network.bridge} up",
