@@ -4,7 +4,6 @@ import itertools
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from isthmus.agent import keywork
 from isthmus.agent.enrol import Enrolled, enrol, knock
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER
 from isthmus.identity import jointoken, keys
+from quiet_ports import quiet_ports
 
 ISTHMUS = Path(sys.executable).with_name("isthmus")
 MESH = """
@@ -39,15 +39,6 @@ spec: {metadata: {labels: {app: db}}, template: {serviceAccount: db, ports: {tcp
 """
 DELTAS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 ANSWER_S = 20.0
-
-
-def free_ports() -> list[int]:
-    """Three ports that nobody has: the second control plane stands where the first one stood."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @contextmanager
@@ -126,7 +117,7 @@ class Proxy:
 
 @pytest.mark.timeout(300)
 def test_a_joined_vm_does_not_notice(tmp_path: Path) -> None:
-    one, two, ports = tmp_path / "one", tmp_path / "elsewhere", free_ports()
+    one, two, ports = tmp_path / "one", tmp_path / "elsewhere", quiet_ports(3)
     saved, known = tmp_path / "saved", dict[str, dict[str, str]]()
     with serving(one, ports):
         isthmus(one, "apply", "-f", "-", text=MESH)

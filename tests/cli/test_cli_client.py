@@ -1,6 +1,5 @@
 """A kubeconfig to a client, and what it says when the server is not there or not the right one."""
 
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ruamel.yaml import YAML
 from isthmus.api.kinds import KINDS
 from isthmus.cli.client import Client, KubeconfigError, Refused, Unreachable, kubeconfig_path
 from kube_server import KubeServer, kube_server
+from quiet_ports import quiet_ports
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,7 @@ def test_a_wrong_token(server: KubeServer, tmp_path: Path) -> None:
 
 
 def test_nobody_there(server: KubeServer, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = quiet_ports()
     client = changed(server, tmp_path, "cluster", {"server": f"https://127.0.0.1:{port}"})
     with pytest.raises(
         Unreachable, match=f"https://127.0.0.1:{port} does not answer: .*is isthmus serve running"

@@ -16,13 +16,14 @@ sys.path[:0] = [str(TESTS / "xds"), str(TESTS / "envoy")]
 
 from golden import CASES, manifests  # noqa: E402
 from real_envoy import can_unshare  # noqa: E402
-from xds_envoy import cluster, endpoints, free_port, listener, page, routes, running  # noqa: E402
+from xds_envoy import cluster, endpoints, listener, page, routes, running  # noqa: E402
 from xds_mesh import Mesh, credentials, serving, until  # noqa: E402
 
 from isthmus.api.meta import Key  # noqa: E402
 from isthmus.envoy.resource import ROUTES, Resource  # noqa: E402
 from isthmus.server.canary import SILENCE_S, Canary  # noqa: E402
 from isthmus.xds.vetting import VETTED, Clearance, Vetting, Withheld  # noqa: E402
+from quiet_ports import quiet_ports  # noqa: E402
 
 pytestmark = [
     pytest.mark.envoy,
@@ -82,7 +83,7 @@ def config(port: int, route: Resource, *, timeout_s: float = 1.0) -> list[Resour
 
 
 async def test_what_it_refuses_never_reaches_a_proxy(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
     mesh.commit(*config(port, routes("web", RULE, body="good")), touched=(RULE, OTHER))
     async with (
         resident(mesh.vetting),
@@ -92,7 +93,7 @@ async def test_what_it_refuses_never_reaches_a_proxy(tmp_path: Path) -> None:
         await programmed(mesh, RULE, "True Programmed")
         sent = mesh.fleet.sent[ROUTES]
         bad = routes("web", RULE, body="bad", regex="a{1,2000}")
-        second, neighbour = free_port(), Key("Service", "shop", "neighbour")
+        (second,), neighbour = quiet_ports(), Key("Service", "shop", "neighbour")
         mesh.commit(
             *config(port, bad, timeout_s=2),
             listener(second, "web", neighbour),
@@ -117,7 +118,7 @@ async def test_what_it_refuses_never_reaches_a_proxy(tmp_path: Path) -> None:
 
 
 async def test_it_is_killed_and_everything_goes_on(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
     mesh.commit(*config(port, routes("web", RULE, body="0")), touched=(RULE, OTHER))
     async with (
         resident(mesh.vetting) as canary,
@@ -140,7 +141,7 @@ async def test_it_is_killed_and_everything_goes_on(tmp_path: Path) -> None:
 
 
 async def test_it_hangs_and_is_started_again(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
     mesh.commit(*config(port, routes("web", RULE, body="0")), touched=(RULE, OTHER))
     async with (
         resident(mesh.vetting, silence_s=4) as canary,

@@ -5,11 +5,12 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from xds_envoy import cluster, endpoints, free_port, listener, page, routes, running
+from xds_envoy import cluster, endpoints, listener, page, routes, running
 from xds_mesh import NODE, Mesh, credentials, serving, until
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import ENDPOINTS, ROUTES, Resource
+from quiet_ports import quiet_ports
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
 
@@ -39,7 +40,7 @@ def config(port: int, route: Resource, *, cluster_timeout_s: float = 1.0) -> lis
 
 
 async def test_restarted_control_plane_sends_nothing_and_then_changes_arrive(tmp_path: Path) -> None:
-    files, port = credentials(tmp_path), free_port()
+    files, (port,) = credentials(tmp_path), quiet_ports()
     first, second = Mesh(), Mesh()
     for mesh in (first, second):
         mesh.commit(*config(port, routes("web", RULE, body="one")), touched=(RULE, OTHER))
@@ -64,7 +65,7 @@ async def test_restarted_control_plane_sends_nothing_and_then_changes_arrive(tmp
 
 
 async def test_refused_route_leaves_the_last_good_and_is_told(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
     mesh.commit(*config(port, routes("web", RULE, body="good")), touched=(RULE, OTHER))
     async with AsyncExitStack() as server:
         ads_port = await server.enter_async_context(serving(mesh, files))
@@ -99,14 +100,14 @@ async def test_refused_route_leaves_the_last_good_and_is_told(tmp_path: Path) ->
 
 
 async def test_bad_resource_does_not_hold_back_its_neighbours(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
     mesh.commit(*config(port, routes("web", RULE, body="good")), touched=(RULE,))
     async with (
         serving(mesh, files) as ads_port,
         running(tmp_path, files, ads_port),
     ):
         await programmed(mesh, RULE, "True Programmed")
-        second, good, bad = free_port(), Key("Service", "shop", "good"), Key("Service", "shop", "bad")
+        (second,), good, bad = quiet_ports(), Key("Service", "shop", "good"), Key("Service", "shop", "bad")
         mesh.commit(
             *config(port, routes("web", RULE, body="good")),
             listener(second, "web", good),
@@ -125,7 +126,7 @@ async def test_bad_resource_does_not_hold_back_its_neighbours(tmp_path: Path) ->
 
 
 async def test_changed_cluster_warms_at_once(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
     route = routes("web", RULE, to="backend")
     mesh.commit(*config(port, route), touched=(RULE, OTHER))
     async with (
@@ -145,7 +146,7 @@ async def test_changed_cluster_warms_at_once(tmp_path: Path) -> None:
 
 
 async def test_service_that_comes_and_goes_never_breaks_the_page(tmp_path: Path) -> None:
-    mesh, files, port = Mesh(), credentials(tmp_path), free_port()
+    mesh, files, (port,) = Mesh(), credentials(tmp_path), quiet_ports()
 
     def named(name: str) -> list[Resource]:
         backend = cluster(name)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -68,13 +67,6 @@ async def page(port: int) -> str:
             return f"unreachable: {error.reason}"
 
     return await asyncio.to_thread(call)
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def bootstrap(files: Credentials, ads_port: int) -> dict[str, Any]:
