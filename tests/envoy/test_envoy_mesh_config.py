@@ -10,8 +10,8 @@ from real_plane import Plane, document, read, up
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, LISTENER, ProxyId
-from isthmus.xds.fleet import Shown, Stream
 from isthmus.xds.node import parse_node
+from isthmus.xds.standing import Shown, Stream
 from isthmus.xds.wire import Request
 
 VM = ProxyId("shop", "vm-1")

@@ -89,7 +89,10 @@ class World:
         ]
         wait(self.client, applied, PROGRAMMED_S, verdicts.append)
         late = [verdict for verdict in verdicts if verdict.state == "late"]
-        assert not late, f"not programmed after {PROGRAMMED_S:g} s: {late}; {self.warming()}; {self.debug()}"
+        assert not late, (
+            f"not programmed after {PROGRAMMED_S:g} s: {late}; "
+            f"{self.warming()}; {self.stalled()}; {self.debug()}"
+        )
         return verdicts
 
     def delete(self, documents: Sequence[Document]) -> None:
@@ -123,6 +126,11 @@ class World:
             for each in vm.envoy(f"/config_dump?resource={kind}").get("configs", ())
         ]
         return f"warming: {', '.join(found) or 'nothing'}"
+
+    def stalled(self) -> str:
+        """What the control plane told last of proxies that do not come on."""
+        lines = [line for line in self.plane.process.output().splitlines() if " late node=" in line]
+        return f"told: {lines[-3:]}"
 
     def debug(self) -> str:
         """How to look around in a lab that stands."""

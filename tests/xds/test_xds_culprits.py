@@ -30,7 +30,8 @@ from isthmus.server.status import judged
 from isthmus.store.base import Create, Delete, Mutate
 from isthmus.store.sqlite import SqliteStore
 from isthmus.xds.culprits import SEPARABLE, SILENCE_S, guilty
-from isthmus.xds.fleet import Fleet, Stream
+from isthmus.xds.fleet import Fleet
+from isthmus.xds.standing import Stream
 from isthmus.xds.verdicts import Verdict
 from isthmus.xds.vetting import PATIENCE_S, Vetting
 from isthmus.xds.wire import Request

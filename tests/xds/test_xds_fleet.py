@@ -7,9 +7,10 @@ from xds_mesh import NODE, VM, Mesh, plain
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ProxyId
-from isthmus.xds.fleet import MAX_STREAMS, Fleet, Shown, Stream, Unregistered
+from isthmus.xds.fleet import MAX_STREAMS, Fleet, Unregistered
 from isthmus.xds.node import parse_node
 from isthmus.xds.session import MAX_UNKNOWN_TYPES, TooMuch
+from isthmus.xds.standing import Shown, Stream
 from isthmus.xds.wire import Request
 
 RULE = Key("VirtualService", "shop", "ratings")

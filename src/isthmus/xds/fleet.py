@@ -12,7 +12,6 @@ All of it is synchronous and runs on one event loop: the engine has one owner an
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from isthmus.api.meta import Key
@@ -25,7 +24,7 @@ from isthmus.xds.judgement import Judgement
 from isthmus.xds.node import Node
 from isthmus.xds.returning import Returning
 from isthmus.xds.session import AGENT_TYPES, PROXY_TYPES, Session, TooMuch
-from isthmus.xds.standing import StreamState, type_state
+from isthmus.xds.standing import Client, Shown, Stream, StreamState, outstanding, state
 from isthmus.xds.verdicts import Answers, Committed, Verdict
 from isthmus.xds.vetting import Clearance, Judge, Vetting, Withheld, all_pass
 from isthmus.xds.wire import Frames, Request, response
@@ -40,47 +39,12 @@ Outdated = Callable[[ProxyId, datetime], bool]
 """Whether a workload was enrolled anew since a certificate was signed: that one is another VM's."""
 
 
-Client = tuple[str, ProxyId]
-"""Role and workload: whose streams follow one another."""
-
 MAX_STREAMS = 4
 """Of one client: the living one, and those that broke without a word and are not found out yet."""
 
 
 class Unregistered(Exception):
     """The stream's workload has no WorkloadEntry, or one of another service account or enrolment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a client's certificate says besides its workload's name."""
-
-    service_account: str
-    signed_at: datetime
-
-
-@dataclass(eq=False, slots=True)
-class Stream:
-    """One open stream. Owned by the fleet; the transport holds it only to hand it back."""
-
-    node: Node
-    shown: Shown
-    session: Session
-    wake: Callable[[], None]
-    opened_at: float
-    sent: Counter[str] = field(default_factory=Counter)
-    """Resources sent, by type."""
-    manifests: dict[str, Manifest] = field(default_factory=dict)
-    number: int = 0
-    """Counts the fleet's streams: of two of one client the higher is the later."""
-    evaluated: int = -1
-    unsound: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    answers: Answers = field(default_factory=lambda: Answers("", -1))
-
-    @property
-    def client(self) -> Client:
-        """Whose stream it is."""
-        return self.node.role, self.node.proxy
 
 
 class Fleet:
@@ -235,7 +199,11 @@ class Fleet:
         return self._judgement.judge(self._answers(), analysis.problems, analysis.revision, aside)
 
     def overdue(self) -> None:
-        """Waiting has lasted: the next judgement tells for whom."""
+        """Waiting has lasted: the next judgement tells for whom, and the log what for when nothing moves."""
+        now, revision = self._now(), self._engine.revision
+        for stream in self._streams:
+            if stream.stall.is_news(stream.session.watermark(now), revision, now):
+                _log.warning("late node=%s: %s", stream.node.id, outstanding(stream.session.watches, now))
         self._judgement.overdue(self._answers())
 
     def judge_in_s(self) -> float | None:
@@ -245,19 +213,7 @@ class Fleet:
     def connected(self) -> list[StreamState]:
         """How every open stream stands, by node."""
         now = self._now()
-        states = [
-            StreamState(
-                node=stream.node.id,
-                role=stream.node.role,
-                namespace=stream.node.proxy.namespace,
-                workload=stream.node.proxy.workload,
-                connected_s=now - stream.opened_at,
-                synced=stream.answers.watermark >= self._engine.revision,
-                sent=dict(stream.sent),
-                types={url: type_state(watch) for url, watch in stream.session.watches.items()},
-            )
-            for stream in self._streams
-        ]
+        states = [state(stream, self._engine.revision, now) for stream in self._streams]
         return sorted(states, key=lambda state: (state.namespace, state.workload, state.role))
 
     def has(self, proxy: ProxyId) -> bool:

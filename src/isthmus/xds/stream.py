@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import grpc
 
 from isthmus.identity.peer import Peer, peer_identity
-from isthmus.xds.fleet import Fleet, Shown, Stream, Unregistered
+from isthmus.xds.fleet import Fleet, Unregistered
 from isthmus.xds.node import Node, parse_node
 from isthmus.xds.session import TooMuch
 from isthmus.xds.sotw import StateOfTheWorld
+from isthmus.xds.standing import Shown, Stream
 from isthmus.xds.wire import Malformed, Request, parse
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
