@@ -266,3 +266,19 @@ def test_after_a_start_nothing_waits_longer_than_for_the_last_to_come_back() -> 
     assert mesh.programmed(RULE).startswith("Unknown Pending")
     quiet(mesh.fleet, opened(mesh.fleet), CLUSTER, LISTENER)
     assert mesh.programmed(RULE).startswith("True Programmed")
+
+
+def test_what_falls_due_while_messages_are_written_is_not_slept_through() -> None:
+    times = [100.0]
+    mesh = Mesh(now=lambda: times[0])
+    mesh.commit(plain(CLUSTER, "a", "1"), plain(ENDPOINTS, "a", "1", RULE), touched=(RULE,))
+    stream = opened(mesh.fleet)
+    quiet(mesh.fleet, stream, CLUSTER)
+    assert mesh.programmed(RULE).startswith("Unknown Pending"), "its endpoints may still be asked for"
+    times[0] += 4.999
+    assert mesh.fleet.advance(stream) == []
+    times[0] += 0.002  # the writing took until after that moment
+    assert mesh.fleet.wait_s(stream) == 0.0
+    mesh.fleet.advance(stream)
+    assert mesh.programmed(RULE).startswith("True Programmed")
+    assert mesh.fleet.wait_s(stream) is None

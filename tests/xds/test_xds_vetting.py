@@ -214,12 +214,12 @@ def test_our_own_check_is_a_refusal_until_it_finds_nothing() -> None:
 def test_word_that_does_not_come_is_not_waited_for() -> None:
     watched, slow = Watched(), resource(ROUTES, "r", "1")
     assert watched.vetting.judge(slow) is PENDING
-    assert watched.vetting.wake_at() == 1000 + PATIENCE_S
+    assert watched.vetting.wake_at(1000) == 1000 + PATIENCE_S
     watched.now += PATIENCE_S
     assert watched.vetting.judge(slow) is PASSED
     assert watched.vetting.judge(slow) is PASSED
     assert watched.vetting.counts == {"late": 1}
-    assert watched.vetting.wake_at() is None
+    assert watched.vetting.wake_at(1000 + PATIENCE_S) is None
     watched.vetting.refuse(slow, "no good")  # too late for some, in time for others
     assert watched.vetting.judge(slow) == Withheld("no good")
 

@@ -172,7 +172,7 @@ class Fleet:
         if self._culprits is not None:
             self._culprits.go_on()
         self._evaluate(stream)
-        now = self._now()
+        now = stream.looked_at = self._now()
         messages = []
         for push in stream.session.step(now, self._judge(stream)):
             stream.sent[push.type_url] += len(push.resources)
@@ -184,12 +184,19 @@ class Fleet:
         return messages
 
     def wait_s(self, stream: Stream) -> float | None:
-        """How long `advance` may be left alone unless the stream is woken; None for ever."""
-        now = self._now()
-        times = [stream.session.wake_at(now), self.vetting.wake_at() if stream.session.pending else None]
+        """How long `advance` may be left alone unless the stream is woken; None for ever.
+
+        What fell due since it was called, while its messages were written, is due at once.
+        """
+        since = stream.looked_at
+        times = [
+            stream.session.wake_at(since),
+            self.vetting.wake_at(since) if stream.session.pending else None,
+        ]
         if self._culprits is not None:
             times.append(self._culprits.wake_at())
-        return min((at - now for at in times if at is not None), default=None)
+        now = self._now()
+        return min((max(0.0, at - now) for at in times if at is not None), default=None)
 
     def judge(self) -> dict[Key, Verdict]:
         """The verdicts that changed since the last call; analysis goes on for a turn."""

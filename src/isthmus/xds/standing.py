@@ -36,6 +36,8 @@ class Stream:
     session: Session
     wake: Callable[[], None]
     opened_at: float
+    looked_at: float = 0.0
+    """When it was last found out what may be sent: what falls due later has not been seen."""
     sent: Counter[str] = field(default_factory=Counter)
     """Resources sent, by type."""
     manifests: dict[str, Manifest] = field(default_factory=dict)

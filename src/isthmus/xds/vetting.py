@@ -146,10 +146,10 @@ class Vetting:
             self._tell(self._on_ask)
         return None
 
-    def wake_at(self) -> float | None:
-        """When a pending resource will have waited long enough."""
+    def wake_at(self, since: float) -> float | None:
+        """When a pending resource will have waited long enough, if that is later than `since`."""
         times = (each.asked_at for each in self._asked.values() if not each.late and each.doubted is None)
-        return next((at + PATIENCE_S for at in times if at + PATIENCE_S > self._now()), None)
+        return next((at + PATIENCE_S for at in times if at + PATIENCE_S > since), None)
 
     def trust(self, resource: Resource) -> None:
         """A proxy has this content, from before this control plane started."""
