@@ -265,8 +265,10 @@ def _call(world: World, call: Mapping[str, Any], words: Mapping[str, str], where
 
 
 def _by_chance(expect: Mapping[str, Any]) -> bool:
-    return bool(CHANCE & expect.keys()) or any(
-        each not in (0, 100) for each in expect.get("share", {}).values()
+    return (
+        bool(CHANCE & expect.keys())
+        or expect.get("all_same") is False
+        or any(each not in (0, 100) for each in expect.get("share", {}).values())
     )
 
 
