@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from isthmus.identity.ca import Authority
+from lab_logs import LabLogs
 from skips import Skips
 from standing_clock import Clock
 
@@ -39,6 +40,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 def no_default_loop() -> None:
     """Nobody gets an event loop by asking the policy: pytest-asyncio would leave that one unclosed."""
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lab_logs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Failures are shown with what the hosts of labs wrote meanwhile."""
+    pytestconfig.pluginmanager.register(LabLogs(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture
