@@ -5,7 +5,8 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common_v
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_v3
 
 from isthmus.api.networking.gateway import ServerTLSSettings
-from isthmus.envoy import tls_server
+from isthmus.envoy import gateway_tls, tls_server
+from isthmus.mesh.model import MeshSettings
 
 
 def _context(**said: object) -> tls_v3.DownstreamTlsContext:
@@ -61,3 +62,10 @@ def test_cipher_suites_that_envoy_would_refuse_are_left_out() -> None:
     said = ["NO-SUCH-SUITE", suite, "", groups, "ALL", suite]
     common = _context(mode="SIMPLE", serverCertificate="c", privateKey="k", cipherSuites=said)
     assert common.common_tls_context.tls_params.cipher_suites == [suite, groups, "ALL"]
+    of_gateway = ServerTLSSettings.model_validate(
+        {"mode": "SIMPLE", "credentialName": "c", "cipherSuites": said}
+    )
+    context = tls_v3.DownstreamTlsContext.FromString(
+        gateway_tls.opened(of_gateway, MeshSettings()).typed_config.value
+    )
+    assert context.common_tls_context.tls_params.cipher_suites == [suite, groups, "ALL"]

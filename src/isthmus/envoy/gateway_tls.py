@@ -13,7 +13,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2 as tls_secret_v
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_v3
 
 from isthmus.api.networking.gateway import ServerTLSSettings
-from isthmus.api.validation.server_tls import CIPHERS
+from isthmus.api.validation.server_tls import known_ciphers
 from isthmus.envoy import tls
 from isthmus.envoy.message import from_ads, packed
 from isthmus.mesh.gateways_credentials import OWN, certificates, resource_name, roots
@@ -53,12 +53,11 @@ def opened(said: ServerTLSSettings, settings: MeshSettings) -> base_v3.Transport
 def _parameters(common: tls_v3.CommonTlsContext, said: ServerTLSSettings, settings: MeshSettings) -> None:
     oldest = _VERSIONS.get(said.min_protocol_version)
     newest = _VERSIONS.get(said.max_protocol_version)
-    ciphers = [name for name in dict.fromkeys(said.cipher_suites) if name in CIPHERS]
     if oldest is not None:
         common.tls_params.tls_minimum_protocol_version = oldest
     if newest is not None:
         common.tls_params.tls_maximum_protocol_version = newest
-    common.tls_params.cipher_suites.extend(ciphers)
+    common.tls_params.cipher_suites.extend(known_ciphers(said))
     common.tls_params.ecdh_curves.extend(said.ecdh_curves)
 
 
