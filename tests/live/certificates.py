@@ -33,6 +33,16 @@ class Outside:
         signed = self._signed(_name(names[0]), key, names=names, serial=serial)
         return Pair(_pem(signed), _key_pem(key))
 
+    def revoked(self, *serials: int) -> str:
+        """Its list of revoked certificates, PEM."""
+        made = x509.CertificateRevocationListBuilder(
+            self._name, _NOW - timedelta(hours=1), _NOW + timedelta(days=1)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder(serial, _NOW - timedelta(hours=1)).build()
+            made = made.add_revoked_certificate(entry)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
     def _signed(
         self,
         subject: x509.Name,

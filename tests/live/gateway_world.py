@@ -174,11 +174,12 @@ def run_gateway(plane: ControlPlane, host: Host, group: str, *options: str) -> P
     return agent
 
 
-def secret(name: str, pair: Pair, roots: str = "") -> str:
+def secret(name: str, pair: Pair, roots: str = "", revoked: str = "") -> str:
     """A Secret in the gateway's namespace."""
     text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: edge}}\n"
     text += "type: kubernetes.io/tls\nstringData:\n"
-    for field, pem in (("tls.crt", pair.certificate), ("tls.key", pair.key), ("ca.crt", roots)):
+    named = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": roots, "ca.crl": revoked}
+    for field, pem in named.items():
         if pem:
             text += f"  {field}: |\n" + indent(pem, "    ")
     return text + "---\n"

@@ -149,15 +149,26 @@ def test_who_may_call_changes_with_the_roots_of_a_server(world: World) -> None:
     assert world.call(url, "--cert", new).startswith("web saw")
 
 
+def test_a_certificate_that_was_revoked_is_not_taken_any_longer(world: World) -> None:
+    own = AUTHORITY.pair("rotated.example.com")
+    kept, taken_back = shown(world, PARTNERS, serial=41), shown(world, PARTNERS, serial=42)
+    url = "https://rotated.example.com/"
+    world.plane.apply(MORE + secret("rotated", own, PARTNERS.certificate, PARTNERS.revoked(7)))
+    world.until(lambda: world.call(url, "--cert", taken_back).startswith("web saw"), "the answer before")
+    world.plane.apply(secret("rotated", own, PARTNERS.certificate, PARTNERS.revoked(7, 42)))
+    world.until(lambda: is_refused(world.call(url, "--cert", taken_back)), "the end of the one")
+    assert world.call(url, "--cert", kept).startswith("web saw")
+
+
 def is_refused(answer: str) -> bool:
     """Whether a client's certificate was not taken: an alert, or a closed connection where that is late."""
-    words = ("unknown ca", "Broken pipe", "reset by peer")
+    words = ("unknown ca", "certificate revoked", "Broken pipe", "reset by peer")
     return answer.startswith("curl: (") and any(word in answer for word in words)
 
 
-def shown(world: World, authority: Outside) -> str:
+def shown(world: World, authority: Outside, serial: int = 1) -> str:
     """A file on the client with a certificate of this authority, and its key."""
-    pair = authority.pair("somebody")
+    pair = authority.pair("somebody", serial=serial)
     path = f"/srv/shown-{sum(pair.certificate.encode())}.pem"
     world.client.write(path, pair.certificate + pair.key)
     return path

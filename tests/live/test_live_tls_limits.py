@@ -4,12 +4,9 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from certificates import Outside
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
 from isthmus.demo.vm import join
 from isthmus.lab import control, namespaces
@@ -130,19 +127,6 @@ except OSError as error:
 """
 
 
-class Authority(Outside):
-    """An authority that takes certificates back."""
-
-    def revoked(self, *serials: int) -> str:
-        """Its list of revoked certificates, PEM."""
-        now = datetime.now(UTC)
-        made = x509.CertificateRevocationListBuilder(self._name, now - timedelta(hours=1), now + timedelta(1))
-        for serial in serials:
-            entry = x509.RevokedCertificateBuilder(serial, now - timedelta(hours=1)).build()
-            made = made.add_revoked_certificate(entry)
-        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-
 @dataclass(slots=True)
 class World:
     """A control plane, a VM, and a host outside the mesh that calls and is called."""
@@ -169,7 +153,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    authority = Authority()
+    authority = Outside()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISTHMUS_LAB_DIR", str(tmp_path_factory.mktemp("labs")))
         with Lab.start("tls-limits") as lab:

@@ -1,9 +1,12 @@
 """What a gateway may hold of the secrets that its Gateways name, and what is told of those it may not."""
 
 import base64
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 
 from isthmus.api.meta import Key
 from isthmus.envoy.resource import SECRET
@@ -103,6 +106,37 @@ def test_what_cannot_be_used_is_told_and_not_sent(pair: tuple[str, str]) -> None
         assert world.manifest(SECRET, "edge", "gate") == {}
     assert "there is no Secret/edge/shop" in told(World().apply(GATEWAY), "kubernetes://shop")
     assert "there is no Secret/edge/shop" in told(World().apply(GATEWAY), "kubernetes://shop-cacert")
+
+
+def test_revoked_certificates_are_told_with_the_roots_or_nobody_gets_in(authority: Authority) -> None:
+    """A list that cannot be read is no reason to let everybody in, nor one for Envoy to wait for ever."""
+    one, two = revocations(1), revocations(2)
+    for crl, text in (("ca.crl", one + two), ("crl", one)):
+        roots = {"ca.crt" if crl == "ca.crl" else "cacert": authority.roots}
+        world = World().apply(GATEWAY, secret("shop-cacert", **roots, **{crl: text}))
+        found = world.engine(credential, "kubernetes://shop-cacert", "edge").value
+        assert found is not None
+        assert found.revoked.decode() == text
+        before = world.manifest(SECRET, "edge", "gate")["kubernetes://shop-cacert"].version
+        world.apply(secret("shop-cacert", **roots, **{crl: two}))
+        assert world.manifest(SECRET, "edge", "gate")["kubernetes://shop-cacert"].version != before
+        for broken in ("no list", one + one.replace("M", "!", 1), authority.roots):
+            world.apply(secret("shop-cacert", **roots, **{crl: broken}))
+            assert f"{crl}: the list of revoked certificates cannot be read" in told(
+                world, "kubernetes://shop-cacert"
+            )
+            assert world.manifest(SECRET, "edge", "gate") == {}
+
+
+def revocations(number: int) -> str:
+    """A list in which the certificate of this number is revoked."""
+    now = datetime.now(UTC)
+    revoked = x509.RevokedCertificateBuilder(number, now).build()
+    made = x509.CertificateRevocationListBuilder(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")]), now, now + timedelta(1)
+    )
+    made = made.add_revoked_certificate(revoked)
+    return made.sign(new_key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def test_a_config_map_holds_roots_for_everybody(authority: Authority) -> None:

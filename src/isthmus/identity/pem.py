@@ -5,6 +5,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+_REVOKED = b"-----BEGIN X509 CRL-----"
+
 
 def pair_fault(chain: bytes, key: bytes) -> str:
     """What is wrong with a certificate chain and its key; empty when they belong together."""
@@ -29,6 +31,19 @@ def roots_fault(certificates: bytes) -> str:
         x509.load_pem_x509_certificates(certificates)
     except ValueError as error:
         return f"the certificates cannot be read: {error}"
+    return ""
+
+
+def revocations_fault(lists: bytes) -> str:
+    """What is wrong with lists of revoked certificates (RFC 5280 §5); empty when each can be read."""
+    _, *found = lists.split(_REVOKED)
+    if not found:
+        return "the list of revoked certificates cannot be read: it holds no X509 CRL"
+    for text in found:
+        try:
+            x509.load_pem_x509_crl(_REVOKED + text)
+        except ValueError as error:
+            return f"the list of revoked certificates cannot be read: {error}"
     return ""
 
 

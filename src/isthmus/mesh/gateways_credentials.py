@@ -149,8 +149,7 @@ def _pair(key: Key, data: Mapping[str, bytes] | None) -> Judged[Credential | Non
             fault = pem.pair_fault(data[chain], data[private])
             if fault:
                 return _nothing(f"{key}: {fault}", "connections fail until the secret is put right")
-            revoked = data.get("crl" if chain == "cert" else "ca.crl", b"")
-            return Judged(Credential(data[chain], data[private], data.get("tls.ocsp-staple", b""), revoked))
+            return Judged(Credential(data[chain], data[private], data.get("tls.ocsp-staple", b"")))
     there = ", ".join(sorted(data)) or "nothing"
     return _nothing(f"{key} should hold tls.crt and tls.key, holds {there}", "see `type: kubernetes.io/tls`")
 
@@ -163,6 +162,9 @@ def _trusted(key: Key, data: Mapping[str, bytes] | None) -> Judged[Credential | 
             fault = pem.roots_fault(data[chain])
             if fault:
                 return _nothing(f"{key}: {fault}", "connections fail until the certificates are put right")
+            fault = pem.revocations_fault(data[revoked]) if data.get(revoked) else ""
+            if fault:
+                return _nothing(f"{key}: {revoked}: {fault}", "connections fail until the list is put right")
             return Judged(Credential(data[chain], revoked=data.get(revoked, b"")))
     there = ", ".join(sorted(data)) or "nothing"
     return _nothing(f"{key} should hold ca.crt, holds {there}", "callers' certificates cannot be checked")
